@@ -1,0 +1,217 @@
+"""Every setting with its default, once. Units are in the names; derived numbers are properties."""
+
+import math
+import tomllib
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from pathlib import Path
+from typing import Annotated, Any, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from earmark.errors import UserError
+from earmark.timeline import FrameClock
+
+Probability = Annotated[float, Field(ge=0, le=1)]
+Seconds = Annotated[float, Field(ge=0)]
+
+
+class Section(BaseModel):
+    """A frozen group of settings; an unknown key, nan and infinity are errors."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False)
+
+
+class FeatureSettings(Section):
+    """What the network sees of the samples (paper, sec. 4.1)."""
+
+    kind: Literal["log_mel", "mfcc"] = "log_mel"
+    rate_hz: int = Field(16_000, ge=100, le=400_000)
+    window_samples: int = Field(1024, ge=2, le=1_000_000)
+    hop_samples: int = Field(664, ge=1)
+    window: Literal["hamming", "hann"] = "hamming"
+    mel_bands: int = Field(64, ge=1, le=1024)
+    low_hz: float = Field(0.0, ge=0)
+    high_hz: float = Field(8_000.0, gt=0)
+    log_offset: float = Field(1e-8, gt=0)
+
+    @model_validator(mode="after")
+    def _fits(self) -> "FeatureSettings":
+        if self.hop_samples > self.window_samples:
+            raise ValueError("hop_samples may not exceed window_samples: samples would be skipped")
+        if not self.low_hz < self.high_hz <= self.rate_hz / 2:
+            raise ValueError("need low_hz < high_hz <= rate_hz / 2")
+        return self
+
+    @property
+    def clock(self) -> FrameClock:
+        """When each feature frame sounds."""
+        return FrameClock(self.rate_hz, self.window_samples, self.hop_samples)
+
+
+class NetworkSettings(Section):
+    """The layers between features and probabilities (paper, secs. 2.1, 2.3, 3, 4.1)."""
+
+    activation: Literal["gated", "relu"] = "gated"
+    filters: int = Field(64, ge=1, le=4096)
+    kernel_size: int = Field(3, ge=1, le=31)
+    layers_per_block: int = Field(2, ge=1, le=16)
+    time_pooling: tuple[Annotated[int, Field(ge=1, le=64)], ...] = (1, 1, 1)
+    frequency_pooling: tuple[Annotated[int, Field(ge=1, le=64)], ...] = (2, 2, 2)
+    recurrent: Literal["gru", "gated_gru", "none"] = "gru"
+    recurrent_units: int = Field(128, ge=1, le=8192)
+    localisation: Literal["attention", "attention_over_time", "linear_softmax", "mean", "max"] = (
+        "attention"
+    )
+    dropout: float = Field(0.0, ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _fits(self) -> "NetworkSettings":
+        if len(self.time_pooling) != len(self.frequency_pooling) or not self.time_pooling:
+            raise ValueError("time_pooling and frequency_pooling need one number a block each")
+        if self.kernel_size % 2 == 0:
+            raise ValueError("kernel_size must be odd, so that a frame keeps its place")
+        return self
+
+    @property
+    def total_time_pooling(self) -> int:
+        """Feature frames in one frame of the output."""
+        return math.prod(self.time_pooling)
+
+
+class TrainingSettings(Section):
+    """How the weights are found (paper, secs. 2.1, 2.2, 2.4, 4.1)."""
+
+    epochs: int = Field(20, ge=1)
+    batch_size: int = Field(44, ge=1)
+    learning_rate: float = Field(1e-3, gt=0)
+    balance: bool = True
+    balance_ratio: float = Field(5.0, ge=1)
+    fuse_epochs: int = Field(1, ge=1)
+    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    max_clip_seconds: float = Field(30.0, gt=0)
+
+
+class TuningSettings(Section):
+    """What thresholds are chosen for, on validation data."""
+
+    average: Literal["macro", "micro"] = "macro"
+    resolution_seconds: float = Field(1.0, gt=0)
+
+
+class DecodingSettings(Section):
+    """From frame probabilities to events, where nothing was tuned."""
+
+    threshold: Probability = 0.5
+    low_ratio: float = Field(1.0, ge=0, le=1)
+    max_gap_seconds: Seconds = 0.2
+    min_event_seconds: Seconds = 0.1
+    tag_gate: bool = True
+
+
+class StitchingSettings(Section):
+    """How windows cover a recording longer than the training clips."""
+
+    overlap: float = Field(0.5, ge=0, le=0.95)
+
+
+class Settings(Section):
+    """All settings of a system; a recipe is a TOML file of differences from these."""
+
+    features: FeatureSettings = FeatureSettings()
+    network: NetworkSettings = NetworkSettings()
+    training: TrainingSettings = TrainingSettings()
+    tuning: TuningSettings = TuningSettings()
+    decoding: DecodingSettings = DecodingSettings()
+    stitching: StitchingSettings = StitchingSettings()
+
+    @property
+    def clock(self) -> FrameClock:
+        """When each frame of the network's output sounds."""
+        return self.features.clock.coarser(self.network.total_time_pooling)
+
+
+class ClassDecoding(Section):
+    """How one class's probabilities become a tag and events; what a model folder keeps.
+
+    A clip has the tag where its probability exceeds ``tag_threshold``. An event is a run of
+    frames above ``low_threshold`` with at least one above ``threshold``.
+    """
+
+    tag_threshold: Probability
+    threshold: Probability
+    low_threshold: Probability
+    max_gap_seconds: Seconds
+    min_event_seconds: Seconds
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file; a UserError says where it is broken."""
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise UserError(f"can't be read: {error.strerror}", where=path) from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise UserError(f"settings must be TOML: {error}", where=path) from error
+
+
+def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
+    """Nested tables of ``section.key=value`` texts; a value that is not TOML is taken as text.
+
+    >>> parse_assignments(["training.epochs=5", "network.recurrent=none"])
+    {'training': {'epochs': 5}, 'network': {'recurrent': 'none'}}
+    """
+    tables: dict[str, Any] = {}
+    for assignment in assignments:
+        name, equals, text = assignment.partition("=")
+        section, dot, key = name.strip().partition(".")
+        if not (equals and dot and section and key):
+            raise UserError(f"--set takes section.key=value, came as '{assignment}'")
+        try:
+            value = tomllib.loads(f"value = {text}")["value"]
+        except tomllib.TOMLDecodeError:
+            value = text.strip()
+        tables.setdefault(section, {})[key] = value
+    return tables
+
+
+def merge(below: Mapping[str, Any], above: Mapping[str, Any]) -> dict[str, Any]:
+    """Two levels of nested tables as one; ``above`` wins."""
+    merged = dict(below)
+    for key, value in above.items():
+        old = merged.get(key)
+        merged[key] = (
+            merge(old, value) if isinstance(old, Mapping) and isinstance(value, Mapping) else value
+        )
+    return merged
+
+
+def settings_from(tables: Mapping[str, Any], *, where: object = None) -> Settings:
+    """Checked settings of nested tables; a UserError names the first key that is wrong."""
+    try:
+        return Settings.model_validate(tables)
+    except ValidationError as error:
+        raise UserError(explain(error, Settings), where=where) from error
+
+
+def explain(error: ValidationError, model: type[BaseModel]) -> str:
+    """The first complaint of pydantic in our words, with a suggestion for a misspelt key."""
+    first = error.errors()[0]
+    path = [str(part) for part in first["loc"]]
+    name = ".".join(path)
+    if first["type"] == "extra_forbidden":
+        for part in path[:-1]:
+            inner = model.model_fields[part].annotation if part in model.model_fields else None
+            for kind in (inner, *get_args(inner)):
+                if isinstance(kind, type) and issubclass(kind, BaseModel):
+                    model = kind
+        known = list(model.model_fields)
+        close = get_close_matches(path[-1], known, n=1, cutoff=0.5)
+        hint = f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(known)}"
+        return f"there is no setting '{name}'; {hint}"
+    message = first["msg"].removeprefix("Value error, ")
+    if first["type"] == "missing":
+        return f"'{name}' is missing"
+    came = "" if first["type"] == "value_error" else f", came as {str(first['input'])[:60]!r}"
+    rule = f"{message[0].lower()}{message[1:]}{came}"
+    return f"{name}: {rule}" if name else rule

@@ -1,0 +1,14 @@
+"""The one error that a user can mend: the rule, what came, what to do."""
+
+
+class UserError(Exception):
+    """Something that the user can mend; shown as one line, without a traceback.
+
+    Args:
+        message: the rule, what came instead, and what to do, in one line.
+        where: the file, and the line if there is one, in front of the message.
+    """
+
+    def __init__(self, message: str, *, where: object = None, line: int | None = None) -> None:
+        place = "" if where is None else f"{where}{'' if line is None else f', line {line}'}: "
+        super().__init__(" ".join(f"{place}{message}".split()))

@@ -1,0 +1,67 @@
+"""Score tracks: the probability of every class in every frame, the one artefact that travels."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earmark.timeline import FrameClock
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class ScoreTrack:
+    """Frame probabilities of a recording, or of consecutive frames of a long one.
+
+    Attributes:
+        probabilities: (T, K) in [0, 1]: class k sounds in frame t.
+        class_names: the K classes.
+        clock: when the frames sound.
+        start_frame: the first row's frame in the recording.
+        end_seconds: the recording's end if the last row is its last frame, else None.
+        local_tags: (T, K) largest clip probability among the windows that cover a frame, what
+            the tag gate looks at; None where nothing is known of it.
+        tags: (K,) clip probabilities of the whole recording, with its last frame, else None.
+    """
+
+    probabilities: NDArray[np.float32]
+    class_names: tuple[str, ...]
+    clock: FrameClock
+    start_frame: int = 0
+    end_seconds: float | None = None
+    local_tags: NDArray[np.float32] | None = None
+    tags: NDArray[np.float32] | None = None
+
+    def __post_init__(self) -> None:
+        if self.probabilities.ndim != 2 or self.probabilities.shape[1] != len(self.class_names):
+            raise ValueError(
+                f"probabilities must be (T, {len(self.class_names)}), "
+                f"came as {self.probabilities.shape}"
+            )
+
+    @property
+    def edges_seconds(self) -> NDArray[np.float64]:
+        """(T + 1,) boundaries of the frames."""
+        return self.clock.edges_seconds(len(self.probabilities), self.end_seconds, self.start_frame)
+
+    @staticmethod
+    def join(blocks: Iterable["ScoreTrack"]) -> "ScoreTrack":
+        """One track of consecutive blocks. Raises ValueError if there is none, or a gap."""
+        parts = list(blocks)
+        if not parts:
+            raise ValueError("join needs at least one block")
+        frame = parts[0].start_frame
+        for part in parts:
+            if part.start_frame != frame:
+                raise ValueError(f"a block should start at frame {frame}, not {part.start_frame}")
+            frame += len(part.probabilities)
+        gates = [part.local_tags for part in parts if part.local_tags is not None]
+        return ScoreTrack(
+            np.concatenate([part.probabilities for part in parts]),
+            parts[0].class_names,
+            parts[0].clock,
+            parts[0].start_frame,
+            parts[-1].end_seconds,
+            np.concatenate(gates) if len(gates) == len(parts) else None,
+            parts[-1].tags,
+        )
