@@ -1,0 +1,68 @@
+"""Hits, false alarms and misses, and the ratios that every score is made of."""
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+
+def ratio(numerator: ArrayLike, denominator: ArrayLike) -> NDArray[np.float64]:
+    """Element-wise quotient of values >= 0; 0 / 0 is 0, and anything else over 0 is infinite."""
+    above, below = np.asarray(numerator, np.float64), np.asarray(denominator, np.float64)
+    empty = np.where(above > 0, np.inf, 0.0)
+    return np.asarray(np.divide(above, below, out=empty, where=below > 0))
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Counts:
+    """How often an estimate met its reference, per class (K,) or pooled (no axis).
+
+    Attributes:
+        tp: hits.
+        fp: false alarms.
+        fn: misses.
+    """
+
+    tp: NDArray[np.int64]
+    fp: NDArray[np.int64]
+    fn: NDArray[np.int64]
+
+    @staticmethod
+    def of(reference: NDArray[np.bool_], estimate: NDArray[np.bool_]) -> "Counts":
+        """Counts per class of two tables (N, K) of yes and no."""
+        return Counts(
+            np.sum(reference & estimate, axis=0),
+            np.sum(~reference & estimate, axis=0),
+            np.sum(reference & ~estimate, axis=0),
+        )
+
+    def pooled(self) -> "Counts":
+        """The sums over the classes: what a micro average is taken of."""
+        return Counts(*(np.asarray(np.sum(count)) for count in (self.tp, self.fp, self.fn)))
+
+    @property
+    def n_reference(self) -> NDArray[np.int64]:
+        """What there was to find."""
+        return self.tp + self.fn
+
+    @property
+    def precision(self) -> NDArray[np.float64]:
+        """Hits among what was estimated; 0 where nothing was."""
+        return ratio(self.tp, self.tp + self.fp)
+
+    @property
+    def recall(self) -> NDArray[np.float64]:
+        """Hits among what there was to find; 0 where there was nothing."""
+        return ratio(self.tp, self.tp + self.fn)
+
+    @property
+    def f1(self) -> NDArray[np.float64]:
+        """Harmonic mean of precision and recall; 0 where there is nothing on either side."""
+        return ratio(2 * self.tp, 2 * self.tp + self.fp + self.fn)
+
+
+def mean_over_classes(values: NDArray[Any]) -> float:
+    """Mean of class values (K,), leaving out those that are not a number; NaN if none is left."""
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if known.size else float("nan")

@@ -1,0 +1,188 @@
+"""Segment-based scores of events: the DCASE standard, as sed_eval defines it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from earmark.events import Event
+from earmark.metrics.counts import Counts, mean_over_classes, ratio
+
+# An event boundary this close to a segment's counts as lying on it: 0.3 / 0.1 is below 3.
+_TOLERANCE_SECONDS = 1e-9
+
+MOST_SEGMENTS = 2**40
+"""A clip must have fewer segments: 35 years of milliseconds, so that sums stay in 64 bits."""
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class SegmentScores:
+    """What a detector got right, in segments of ``resolution_seconds``.
+
+    Attributes:
+        class_names: the K classes.
+        resolution_seconds: length of a segment.
+        counts: active segments per class; ``counts.f1`` and its like are the class values.
+        substitutions: one class taken for another: min(FP, FN) of each segment, summed.
+        deletions: misses beyond the substitutions.
+        insertions: false alarms beyond the substitutions.
+    """
+
+    class_names: tuple[str, ...]
+    resolution_seconds: float
+    counts: Counts
+    substitutions: int
+    deletions: int
+    insertions: int
+
+    @property
+    def overall(self) -> Counts:
+        """Counts pooled over the classes: ``overall.f1``, ``.precision``, ``.recall``."""
+        return self.counts.pooled()
+
+    @property
+    def macro_f1(self) -> float:
+        """Mean of the class values, 0 for a class with nothing on either side.
+
+        sed_eval 0.2.1 leaves a class out of this mean where nothing was there or estimated.
+        """
+        return mean_over_classes(self.counts.f1)
+
+    @property
+    def n_reference(self) -> int:
+        """Active segments of the reference, each class counted by itself."""
+        return int(self.overall.n_reference)
+
+    @property
+    def error_rate(self) -> float:
+        """(S + D + I) / n_reference.
+
+        Without any reference it is 0 if nothing was estimated, else infinite.
+        """
+        errors = self.substitutions + self.deletions + self.insertions
+        return float(ratio(errors, self.n_reference))
+
+    @property
+    def class_error_rate(self) -> NDArray[np.float64]:
+        """(K,) (FP + FN) / N_ref of the class, with the same edges."""
+        return ratio(self.counts.fp + self.counts.fn, self.counts.n_reference)
+
+
+def segment_scores(
+    reference: Mapping[str, Sequence[Event]],
+    estimate: Mapping[str, Sequence[Event]],
+    class_names: Sequence[str],
+    resolution_seconds: float = 1.0,
+) -> SegmentScores:
+    """Scores of estimated events against the reference's, clip by clip.
+
+    An event is active in the segments from floor(onset / resolution) up to, not with,
+    ceil(offset / resolution). Overlapping events of a class in a clip are one; events without
+    length are set aside. No clip needs a duration: a segment in which nothing is active on
+    either side changes no score.
+
+    Args:
+        reference: events of every clip that is scored; a clip without events has an empty list.
+        estimate: events of the same clips; one that is left out has none.
+        class_names: the K classes, with every label on either side.
+        resolution_seconds: length of a segment, above 0.
+
+    Raises:
+        ValueError: an estimated clip that isn't in the reference, a label that isn't a class, an
+            event that starts before 0, ends before its start, or ends only after
+            ``MOST_SEGMENTS``, or a resolution that isn't above 0.
+    """
+    if not resolution_seconds > 0:
+        raise ValueError(f"resolution_seconds must be above 0, came as {resolution_seconds}")
+    if strays := estimate.keys() - reference.keys():
+        raise ValueError(f"an estimated clip isn't in the reference: '{min(strays)}'")
+    clip_index = {clip: index for index, clip in enumerate(reference)}
+    class_index = {name: index for index, name in enumerate(class_names)}
+    truth = _runs(reference, clip_index, class_index, resolution_seconds)
+    given = _runs(estimate, clip_index, class_index, resolution_seconds)
+
+    # All clips on one axis, cut wherever an event starts or stops: between two cuts nothing
+    # changes, so a piece stands for all of its segments and their number costs nothing.
+    lengths = np.zeros(len(reference), np.int64)
+    for clip, _, _, stop in (truth, given):
+        np.maximum.at(lengths, clip, stop)
+    starts = np.cumsum(lengths) - lengths
+    placed = [
+        (starts[clip] + first, starts[clip] + stop, label)
+        for clip, label, first, stop in (truth, given)
+    ]
+    cuts = np.unique(np.concatenate([edge for run in placed for edge in run[:2]]))
+    segments = np.diff(cuts)  # (P,) segments in each piece
+
+    k = max(1, len(class_names))
+    wanted, found = (_active_cells(cuts, k, *run) for run in placed)
+
+    def per_class(cells: NDArray[np.int64]) -> NDArray[np.int64]:
+        count = np.zeros(len(class_names), np.int64)
+        np.add.at(count, cells % k, segments[cells // k])
+        return count
+
+    def per_piece(cells: NDArray[np.int64]) -> NDArray[np.int64]:
+        return np.bincount(cells // k, minlength=len(segments))
+
+    false_alarms = np.setdiff1d(found, wanted, assume_unique=True)
+    misses = np.setdiff1d(wanted, found, assume_unique=True)
+    fp, fn = per_piece(false_alarms), per_piece(misses)
+    substituted = np.minimum(fp, fn)
+    return SegmentScores(
+        class_names=tuple(class_names),
+        resolution_seconds=resolution_seconds,
+        counts=Counts(
+            tp=per_class(np.intersect1d(wanted, found, assume_unique=True)),
+            fp=per_class(false_alarms),
+            fn=per_class(misses),
+        ),
+        substitutions=int(segments @ substituted),
+        deletions=int(segments @ (fn - substituted)),
+        insertions=int(segments @ (fp - substituted)),
+    )
+
+
+def _runs(
+    events_of: Mapping[str, Sequence[Event]],
+    clip_index: Mapping[str, int],
+    class_index: Mapping[str, int],
+    resolution_seconds: float,
+) -> tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], NDArray[np.int64]]:
+    """Clip, class, first segment and the one after the last, of every event with a length."""
+    places: list[tuple[int, int]] = []
+    times: list[tuple[float, float]] = []
+    for name, events in events_of.items():
+        for event in events:
+            if event.label not in class_index:
+                raise ValueError(f"the label '{event.label}' of clip '{name}' isn't a class")
+            places.append((clip_index[name], class_index[event.label]))
+            times.append((event.onset_seconds, event.offset_seconds))
+    clip, label = np.array(places, np.int64).reshape(-1, 2).T
+    onset, offset = np.array(times, np.float64).reshape(-1, 2).T
+    # Written so that a NaN fails too.
+    if not np.all((onset >= 0) & (offset >= onset) & (offset / resolution_seconds < MOST_SEGMENTS)):
+        raise ValueError(
+            "events must start at 0 or later, not end before they start, "
+            f"and end before {MOST_SEGMENTS * resolution_seconds:g} s"
+        )
+    first = np.floor((onset + _TOLERANCE_SECONDS) / resolution_seconds).astype(np.int64)
+    stop = np.ceil((offset - _TOLERANCE_SECONDS) / resolution_seconds).astype(np.int64)
+    sounds = (offset > onset) & (stop > first)
+    return clip[sounds], label[sounds], first[sounds], stop[sounds]
+
+
+def _active_cells(
+    cuts: NDArray[np.int64],
+    k: int,
+    first: NDArray[np.int64],
+    stop: NDArray[np.int64],
+    label: NDArray[np.int64],
+) -> NDArray[np.int64]:
+    """Sorted numbers piece * K + class of the pieces between cuts in which a class is active."""
+    low, high = np.searchsorted(cuts, first), np.searchsorted(cuts, stop)
+    lengths = high - low
+    before = np.cumsum(lengths) - lengths
+    piece = np.repeat(low - before, lengths) + np.arange(lengths.sum())
+    return np.unique(piece * k + np.repeat(label, lengths))
