@@ -1,0 +1,238 @@
+"""Delimited text tables: cells with their line numbers in, whole files out."""
+
+import math
+import os
+import re
+import uuid
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import NamedTuple
+
+from earmark.errors import UserError
+
+TAB, COMMA = "\t", ","
+NAME_COLUMNS = ("filename", "file")
+GROUP_COLUMNS = ("group", "fold")
+RESERVED_COLUMNS = (*NAME_COLUMNS, *GROUP_COLUMNS, "duration", "licence")
+
+_QUOTED = r'"(?:[^"]++|"")*+"'
+_LINE_END = re.compile(r"\r\n|\n|\r")
+_FIRST_RECORD = re.compile(rf'(?:{_QUOTED}|[^"\r\n])*')
+_CELL = {
+    delimiter: re.compile(rf"({_QUOTED})?([^{delimiter}\r\n]*)({delimiter}|\r\n|\n|\r|\Z)")
+    for delimiter in (TAB, COMMA)
+}
+_NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]+)?")
+
+
+class Row(NamedTuple):
+    """One record. ``cells`` are without their quotes, ``raw`` as they stand in the file."""
+
+    line: int
+    cells: list[str]
+    raw: list[str]
+
+
+@dataclass(frozen=True)
+class Table:
+    """A file's records, all of one width; the first one is the header where there is one."""
+
+    path: Path
+    delimiter: str
+    records: list[Row]
+
+    @property
+    def rows(self) -> list[Row]:
+        """The records below the header."""
+        return self.records[1:]
+
+    @cached_property
+    def header(self) -> tuple[str, ...]:
+        """Column names. Raises UserError if one is empty or comes twice."""
+        names = self.records[0].cells
+        for index, name in enumerate(names):
+            if not name:
+                raise self.error(f"column {index + 1} has no name; name or remove it")
+            if name in names[:index]:
+                raise self.error(f"two columns are called '{name}'; rename or remove one")
+        return tuple(names)
+
+    def find(self, *names: str) -> int | None:
+        """The index of the first of these columns that the table has."""
+        return next((self.header.index(name) for name in names if name in self.header), None)
+
+    def need(self, *names: str) -> int:
+        """``find``, or a UserError that says which column is missing."""
+        index = self.find(*names)
+        if index is None:
+            wanted = " or ".join(f"'{name}'" for name in names)
+            raise self.error(f"needs a column {wanted}; it has {', '.join(self.header)}")
+        return index
+
+    def filename(self, row: Row, index: int) -> str:
+        """A cell that may not be empty."""
+        if not row.cells[index]:
+            raise self.error("a row needs a file name; fill it in or remove the row", row)
+        return row.cells[index]
+
+    def number(self, row: Row, index: int) -> float:
+        """A cell as a finite number."""
+        text = row.cells[index]
+        value = float(text) if _NUMBER.fullmatch(text) else math.nan
+        if not math.isfinite(value):
+            hint = "; write it with a decimal point" if "," in text else ""
+            raise self.error(
+                f"{self._named(index)} must be a finite number, came as '{text[:40]}'{hint}", row
+            )
+        return value
+
+    def seconds(self, row: Row, index: int) -> float:
+        """A cell as a time of at least 0."""
+        value = self.number(row, index)
+        if value < 0:
+            raise self.error(f"{self._named(index)} must be at least 0, came as {value:g}", row)
+        return value
+
+    def interval(self, row: Row, onset: int, offset: int) -> tuple[float, float]:
+        """Two cells as onset and offset, which may be equal."""
+        start, stop = self.seconds(row, onset), self.seconds(row, offset)
+        if stop < start:
+            raise self.error(
+                f"an offset may not lie before its onset, came as {start:g} to {stop:g}", row
+            )
+        return start, stop
+
+    def group(self, row: Row) -> str | None:
+        """The value of the group column, else of the fold column, None where it is empty."""
+        return None if self._group_index is None else row.cells[self._group_index] or None
+
+    def error(self, message: str, row: Row | None = None) -> UserError:
+        """A complaint about a row, or about the header."""
+        return UserError(message, where=self.path, line=(row or self.records[0]).line)
+
+    @cached_property
+    def _group_index(self) -> int | None:
+        return self.find(*GROUP_COLUMNS)
+
+    def _named(self, index: int) -> str:
+        names = self.records[0].cells
+        headed = not any(_NUMBER.fullmatch(name) for name in names)
+        return f"column '{names[index]}'" if headed else f"column {index + 1}"
+
+
+def read_table(path: Path) -> Table:
+    """The records of a UTF-8 file, delimited by tabs if the first one holds a tab, else by commas.
+
+    A byte-order mark, CRLF, quoted cells ("" is a quote in one) and empty lines are understood.
+    Cells without quotes lose the white space about them; a cell that only starts with a quoted
+    part is taken as it stands.
+
+    Raises:
+        UserError: the file can't be read, is empty or not UTF-8, a quote isn't closed, or a row
+            has more or fewer columns than the first.
+    """
+    text = _read_text(path)
+    first = re.sub(_QUOTED, "", _FIRST_RECORD.match(text.lstrip())[0])  # type: ignore[index]
+    delimiter = TAB if TAB in first else COMMA
+    records: list[Row] = []
+    cells: list[str] = []
+    raw: list[str] = []
+    line = start = 1
+    for match in _CELL[delimiter].finditer(text):
+        quoted, rest, end = match.groups("")
+        if quoted:
+            closed = not rest or rest.isspace()
+            cells.append(quoted[1:-1].replace('""', '"') if closed else quoted + rest)
+            line += len(_LINE_END.findall(quoted))
+        elif rest[:1] == '"':
+            raise UserError("a quote is not closed; close or double it", where=path, line=line)
+        else:
+            cells.append(rest.strip())
+        raw.append(quoted + rest)
+        if end == delimiter:
+            continue
+        if len(raw) > 1 or raw[0].strip():
+            records.append(Row(start, cells, raw))
+            if len(cells) != len(records[0].cells):
+                raise UserError(
+                    f"a row needs {len(records[0].cells)} columns like the first, "
+                    f"came with {len(cells)}",
+                    where=path,
+                    line=start,
+                )
+        cells, raw = [], []
+        if not end:
+            break
+        line += 1
+        start = line
+    if not records:
+        raise UserError("the table is empty; it needs at least a header line", where=path)
+    return Table(path, delimiter, records)
+
+
+def write_table(path: Path, rows: Iterable[Sequence[str]], delimiter: str) -> None:
+    """Rows into a file that appears whole or not at all; read_table gives the same cells back.
+
+    Raises:
+        UserError: the file can't be written, or a name can't be written as UTF-8.
+    """
+    try:
+        # A device such as /dev/null is written to, never replaced.
+        if path.exists() and not path.is_file():
+            _write(path, rows, delimiter, "w")
+            return
+        beside = path.with_name(f".{path.name[:80]}.{uuid.uuid4().hex[:8]}.part")
+        try:
+            _write(beside, rows, delimiter, "x")
+            os.replace(beside, path)
+        finally:
+            beside.unlink(missing_ok=True)
+    except OSError as error:
+        raise UserError(f"can't be written: {error.strerror or error}", where=path) from error
+    except UnicodeEncodeError as error:
+        name = error.object[:80].strip().encode("unicode_escape").decode()
+        raise UserError(
+            f"a name must be valid Unicode to be written, came as '{name}'; rename it", where=path
+        ) from error
+
+
+def seconds_text(seconds: float) -> str:
+    """A time with 3 to 6 decimals.
+
+    A microsecond is less than a sample at any usual rate, so that no two frame edges become one,
+    neighbours still touch, and what is computed from a file equals what is computed from memory.
+
+    >>> seconds_text(0.5), seconds_text(0.0415), seconds_text(1 / 3)
+    ('0.500', '0.0415', '0.333333')
+    """
+    text = f"{seconds:.6f}"
+    return text[:-3] + text[-3:].rstrip("0")
+
+
+def _read_text(path: Path) -> str:
+    try:
+        content = path.read_bytes()
+    except OSError as error:
+        raise UserError(f"can't be read: {error.strerror or error}", where=path) from error
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = 1 + content[: error.start].count(b"\n")
+        raise UserError(
+            "a table must be UTF-8 text; save it as UTF-8", where=path, line=line
+        ) from error
+
+
+def _write(path: Path, rows: Iterable[Sequence[str]], delimiter: str, mode: str) -> None:
+    with open(path, mode, encoding="utf-8", newline="") as file:
+        for row in rows:
+            file.write(delimiter.join(_as_cell(cell, delimiter) for cell in row) + "\n")
+
+
+def _as_cell(text: str, delimiter: str) -> str:
+    # A bare tab in a header would pass for the delimiter.
+    if any(mark in text for mark in (delimiter, TAB, '"', "\n", "\r")) or text != text.strip():
+        return '"' + text.replace('"', '""') + '"'
+    return text
