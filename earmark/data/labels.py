@@ -1,0 +1,286 @@
+"""From a table of labels to clips on disk, and to a training and a validation part."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from earmark.audio import find_recordings
+from earmark.errors import UserError
+from earmark.events import Event
+from earmark.formats.labels import LabelTable
+
+# Clips without tags are spread like those of a class; no class has an empty name.
+_UNTAGGED = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """A labelled unit: a file, or the part of it from ``start_seconds`` to ``stop_seconds``."""
+
+    path: Path
+    filename: str
+    start_seconds: float | None
+    stop_seconds: float | None
+    labels: frozenset[str]
+    events: tuple[Event, ...] | None
+    group: str | None
+
+
+def find_clips(table: LabelTable, audio: Path) -> tuple[list[Clip], list[str]]:
+    """The clips of a table whose audio is in a folder, and the filenames without any.
+
+    A filename matches the recording whose path in the folder ends with it, folder by folder:
+    ``b/c.wav`` matches ``a/b/c.wav``, not ``a/bb/c.wav``. An absolute filename or one with ``..``
+    matches nothing.
+
+    Raises:
+        UserError: a filename matches two recordings, two filenames match one, or none matches
+            any.
+    """
+    recordings = find_recordings([audio])
+    by_base_name: dict[str, list[tuple[list[str], Path]]] = defaultdict(list)
+    for relative, path in recordings:
+        parts = relative.split("/")
+        by_base_name[parts[-1]].append((parts, path))
+    path_of: dict[str, Path | None] = {}
+    filename_of: dict[Path, str] = {}
+    clips = []
+    for row in table.rows:
+        if row.filename not in path_of:
+            parts = _parts(row.filename)
+            candidates = by_base_name.get(parts[-1], []) if parts else []
+            matches = [path for ends, path in candidates if ends[-len(parts) :] == parts]
+            if len(matches) > 1:
+                raise UserError(
+                    f"a filename must match one recording, but '{row.filename}' matches "
+                    f"{matches[0]} and {matches[1]}; write more of the path",
+                    where=table.path,
+                    line=row.line or None,
+                )
+            path_of[row.filename] = matches[0] if matches else None
+            if matches and filename_of.setdefault(matches[0], row.filename) != row.filename:
+                raise UserError(
+                    f"a recording needs one name, but '{filename_of[matches[0]]}' and "
+                    f"'{row.filename}' both match {matches[0]}; write one of them",
+                    where=table.path,
+                    line=row.line or None,
+                )
+        found = path_of[row.filename]
+        if found is not None:
+            clips.append(
+                Clip(
+                    found,
+                    row.filename,
+                    row.start_seconds,
+                    row.stop_seconds,
+                    row.labels,
+                    row.events,
+                    row.group,
+                )
+            )
+    if not clips:
+        raise UserError(
+            f"none of the files in the table is in {audio}: the table has "
+            f"{_examples(path_of)}, the folder {_examples(name for name, _ in recordings)}; "
+            "check the folder and the suffixes",
+            where=table.path,
+        )
+    return clips, [filename for filename, path in path_of.items() if path is None]
+
+
+def split(clips: Sequence[Clip], fraction: float, seed: int) -> tuple[list[Clip], list[Clip]]:
+    """Training and validation clips, about ``fraction`` of them for validation.
+
+    Clips of one group stay together, and so do, where they have none, clips of one file. Classes
+    are spread as evenly as that permits, the rarest first (after Sechidis et al., "On the
+    stratification of multi-label data", 2011), and each keeps a clip in training. The order of
+    the clips and the folder that they lie in don't matter, except for the order of the results.
+
+    Raises:
+        UserError: the fraction is not in [0, 1), or nothing can be set aside.
+    """
+    if not 0 <= fraction < 1:
+        raise UserError(f"a validation fraction must be in [0, 1), came as {fraction:g}")
+    if fraction == 0:
+        return list(clips), []
+    units = _units(clips)
+    way_out = "give labels for validation by themselves, or set the fraction to 0"
+    if len(units) < 2:
+        group = units[0].name if units else ""
+        came = f"all are of '{group}'" if units else "there are none"
+        raise UserError(f"clips of at least two groups or files are needed, {came}; {way_out}")
+    shuffled = [units[index] for index in np.random.default_rng(seed).permutation(len(units))]
+    division = _Division(shuffled, fraction)
+    division.stratify()
+    division.repair()
+    if not any(division.for_validation):
+        raise UserError(
+            "no clip can be set aside for validation without taking a class's last one from "
+            f"training; {way_out}"
+        )
+    validation = {
+        index
+        for unit, chosen in zip(shuffled, division.for_validation, strict=True)
+        if chosen
+        for index in unit.clips
+    }
+    return (
+        [clip for index, clip in enumerate(clips) if index not in validation],
+        [clip for index, clip in enumerate(clips) if index in validation],
+    )
+
+
+@dataclass(slots=True)
+class _Unit:
+    """Clips that a split may not part, by index, and how many of them have each class."""
+
+    name: str
+    clips: list[int] = field(default_factory=list)
+    counts: Counter[str] = field(default_factory=Counter)
+
+
+def _units(clips: Sequence[Clip]) -> list[_Unit]:
+    """The units, in an order that doesn't depend on that of the clips."""
+    units: dict[tuple[str, str], _Unit] = {}
+    for index in sorted(range(len(clips)), key=lambda index: _place(clips[index])):
+        clip = clips[index]
+        key = ("file", str(clip.path)) if clip.group is None else ("group", clip.group)
+        unit = units.setdefault(key, _Unit(clip.filename if clip.group is None else clip.group))
+        unit.clips.append(index)
+        unit.counts.update(clip.labels or (_UNTAGGED,))
+    return list(units.values())
+
+
+def _place(clip: Clip) -> tuple[str, str, str]:
+    return clip.group or "", clip.filename, str(clip.path)
+
+
+class _Division:
+    """Units on their way into two parts."""
+
+    def __init__(self, units: Sequence[_Unit], fraction: float) -> None:
+        self.units = units
+        self.fraction = fraction
+        self.for_validation = [False] * len(units)
+        self.totals: Counter[str] = Counter()
+        for unit in units:
+            self.totals.update(unit.counts)
+        self.in_training = self.totals.copy()
+        """Clips of each class that are, or may still come, in training."""
+        self.wanted = fraction * sum(len(unit.clips) for unit in units)
+        """Clips that validation still lacks; below 0 where it has too many."""
+
+    def stratify(self) -> None:
+        """Places every unit, the units of the rarest class first."""
+        units_with: dict[str, list[int]] = defaultdict(list)
+        for index, unit in enumerate(self.units):
+            for label in unit.counts:
+                units_with[label].append(index)
+        waiting = self.totals.copy()
+        waiting_clips = sum(len(unit.clips) for unit in self.units)
+        wanted = {label: self.fraction * count for label, count in self.totals.items()}
+        placed = [False] * len(self.units)
+        while units_with:
+            rarest = min(units_with, key=lambda label: (waiting[label], label))
+            # Large units first: small ones can still even out what those leave.
+            of_class = sorted(
+                units_with.pop(rarest), key=lambda index: -self.units[index].counts[rarest]
+            )
+            for index in of_class:
+                if placed[index]:
+                    continue
+                unit = self.units[index]
+                size, count = len(unit.clips), unit.counts[rarest]
+                lead = 2 * wanted[rarest] - waiting[rarest]
+                if abs(lead) >= count:
+                    chosen = lead > 0
+                else:  # The class leaves it open; rounding must not add up over many classes.
+                    on_schedule = self.wanted >= self.fraction * waiting_clips
+                    chosen = on_schedule and size < 2 * self.wanted
+                if chosen and self._keeps_classes(None, index):
+                    self._move(index)
+                    for label, number in unit.counts.items():
+                        wanted[label] -= number
+                placed[index] = True
+                waiting.subtract(unit.counts)
+                waiting_clips -= size
+
+    def repair(self) -> None:
+        """Moves or swaps units for as long as that brings the size nearer to the one wanted."""
+        # Sizes are whole numbers: from half a clip off nothing comes nearer.
+        while abs(self.wanted) > 0.5 or not any(self.for_validation):
+            change = self._nearer()
+            if not change:
+                return
+            for index in change:
+                self._move(index)
+
+    def _nearer(self) -> list[int]:
+        """The units to take to the other part, at most one from each; none if none helps."""
+        chosen: dict[int, list[int | None]] = {0: [None]}
+        others: dict[int, list[int | None]] = {0: [None]}
+        for index, unit in enumerate(self.units):
+            of_size = chosen if self.for_validation[index] else others
+            of_size.setdefault(len(unit.clips), []).append(index)
+        count = sum(self.for_validation)
+        exchanges = sorted(
+            (abs(self.wanted + back - away), back, away) for back in chosen for away in others
+        )
+        for error, back, away in exchanges:
+            if count and error > abs(self.wanted) - 1e-6:
+                break
+            if away == 0 and (back == 0 or count == 1):
+                continue
+            for one in sorted(chosen[back], key=lambda index: self._cost(index, None)):
+                options = [
+                    (self._cost(one, other), place)
+                    for place, other in enumerate(others[away])
+                    if self._keeps_classes(one, other)
+                ]
+                if options:
+                    exchange = (one, others[away][min(options)[1]])
+                    return [index for index in exchange if index is not None]
+        return []
+
+    def _keeps_classes(self, back: int | None, away: int | None) -> bool:
+        """Whether training keeps a clip of each class if one unit comes back and one leaves."""
+        come, leave = self._counts(back), self._counts(away)
+        return all(self.in_training[label] + come[label] > count for label, count in leave.items())
+
+    def _move(self, index: int) -> None:
+        """Takes a unit to the other part."""
+        unit = self.units[index]
+        sign = -1 if self.for_validation[index] else 1
+        self.for_validation[index] = sign > 0
+        self.wanted -= sign * len(unit.clips)
+        for label, count in unit.counts.items():
+            self.in_training[label] -= sign * count
+
+    def _cost(self, back: int | None, away: int | None) -> float:
+        """How much further from their shares this takes the classes, squared."""
+        come, leave = self._counts(back), self._counts(away)
+        cost = 0.0
+        for label in sorted(come.keys() | leave.keys()):
+            total = self.totals[label]
+            now = self.in_training[label] - (1 - self.fraction) * total
+            after = now + come[label] - leave[label]
+            cost += (after**2 - now**2) / total
+        return cost
+
+    def _counts(self, index: int | None) -> Counter[str]:
+        return Counter() if index is None else self.units[index].counts
+
+
+def _parts(filename: str) -> list[str]:
+    """A relative path's parts, none of an absolute one; ``..`` stays, and matches no recording."""
+    if filename.startswith("/"):
+        return []
+    return [part for part in filename.split("/") if part not in ("", ".")]
+
+
+def _examples(names: Iterable[str]) -> str:
+    first = [f"'{name}'" for name, _ in zip(names, range(2), strict=False)]
+    return " and ".join(first) or "no rows"

@@ -1,0 +1,209 @@
+"""A model folder: all that prediction needs, in files that can't run code.
+
+``model.json`` says everything but the weights, ``model.safetensors`` holds the weights of each
+member (the averaged epochs of a run), ``README.md`` is the model card for people.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import Field, ValidationError, model_validator
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from earmark.config import ClassDecoding, Section, Settings, explain
+from earmark.errors import UserError
+from earmark.features import Normaliser
+from earmark.model.network import GatedCRNN
+from earmark.timeline import FrameClock
+
+FORMAT_VERSION = 1
+LARGEST_DESCRIPTION_BYTES = 64 * 2**20
+
+
+class ClockDescription(Section):
+    """The frame clock of the output, for readers that don't derive it from the settings."""
+
+    rate_hz: int
+    window_samples: int
+    hop_samples: int
+    pooling: int
+
+    @staticmethod
+    def of(clock: FrameClock) -> "ClockDescription":
+        return ClockDescription(
+            rate_hz=clock.rate_hz,
+            window_samples=clock.window_samples,
+            hop_samples=clock.hop_samples,
+            pooling=clock.pooling,
+        )
+
+
+class BandStatistics(Section):
+    """The normaliser: a mean and a deviation for each band."""
+
+    mean: list[float]
+    deviation: list[Annotated[float, Field(gt=0)]]
+
+
+class Description(Section):
+    """What ``model.json`` holds.
+
+    ``window_frames`` are the feature frames of the longest training clip: recordings that are
+    longer are covered by windows of that length. ``training`` says where the model comes from.
+    """
+
+    format_version: int
+    package_version: str
+    class_names: tuple[str, ...] = Field(min_length=1)
+    settings: Settings
+    clock: ClockDescription
+    decoding: tuple[ClassDecoding, ...]
+    normaliser: BandStatistics
+    window_frames: int = Field(ge=1, le=10_000_000)
+    members: int = Field(ge=1, le=1000)
+    training: dict[str, Any]
+    licence_of_training_data: str
+
+    @model_validator(mode="after")
+    def _agrees(self) -> "Description":
+        bands = self.settings.features.mel_bands
+        if {len(self.normaliser.mean), len(self.normaliser.deviation)} != {bands}:
+            raise ValueError(f"normaliser needs {bands} numbers in mean and deviation")
+        if len(self.decoding) != len(self.class_names):
+            raise ValueError(f"decoding needs {len(self.class_names)} rules, one a class")
+        if len(set(self.class_names)) != len(self.class_names):
+            raise ValueError("class_names must differ")
+        if self.clock != ClockDescription.of(self.settings.clock):
+            raise ValueError("clock does not follow from the settings")
+        return self
+
+    def network(self) -> GatedCRNN:
+        """The network, with weights yet to be loaded."""
+        normaliser = Normaliser(np.array(self.normaliser.mean), np.array(self.normaliser.deviation))
+        bands = self.settings.features.mel_bands
+        return GatedCRNN(self.settings.network, bands, len(self.class_names), normaliser)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Bundle:
+    """A model in memory: its description and the networks of its members."""
+
+    description: Description
+    networks: tuple[GatedCRNN, ...]
+
+
+def describe(
+    class_names: Sequence[str],
+    settings: Settings,
+    decoding: Sequence[ClassDecoding],
+    normaliser: Normaliser,
+    window_frames: int,
+    members: int,
+    training: dict[str, Any],
+    licence: str,
+) -> Description:
+    """The description of a model that was trained with ``settings``."""
+    return Description(
+        format_version=FORMAT_VERSION,
+        package_version=version("earmark"),
+        class_names=tuple(class_names),
+        settings=settings,
+        clock=ClockDescription.of(settings.clock),
+        decoding=tuple(decoding),
+        normaliser=BandStatistics(
+            mean=normaliser.mean.tolist(), deviation=normaliser.deviation.tolist()
+        ),
+        window_frames=window_frames,
+        members=members,
+        training=training,
+        licence_of_training_data=licence,
+    )
+
+
+def save(
+    folder: Path,
+    description: Description,
+    states: Sequence[Mapping[str, Tensor]],
+    card: str,
+) -> None:
+    """Writes a model folder; ``model.json`` comes last, so a folder that has it is whole.
+
+    Args:
+        folder: made if it is not there; other files in it stay.
+        states: the weights of each member.
+        card: the text of ``README.md``.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    tensors = {
+        f"{number}/{name}": tensor.detach().cpu().contiguous()
+        for number, state in enumerate(states)
+        for name, tensor in state.items()
+    }
+    text = json.dumps(description.model_dump(mode="json"), indent=1, ensure_ascii=False)
+    (folder / ".model.safetensors.partial").unlink(missing_ok=True)
+    save_file(tensors, folder / ".model.safetensors.partial")
+    (folder / ".README.md.partial").write_text(card, encoding="utf-8")
+    (folder / ".model.json.partial").write_text(text + "\n", encoding="utf-8")
+    for name in ("model.safetensors", "README.md", "model.json"):
+        os.replace(folder / f".{name}.partial", folder / name)
+
+
+def read_description(folder: Path) -> Description:
+    """The checked ``model.json`` of a model folder."""
+    path = folder / "model.json"
+    if not path.is_file():
+        raise UserError("is not a model folder (it has no model.json)", where=folder)
+    if path.stat().st_size > LARGEST_DESCRIPTION_BYTES:
+        raise UserError(f"is larger than {LARGEST_DESCRIPTION_BYTES} bytes", where=path)
+    try:
+        raw = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise UserError(f"must be JSON ({error})", where=path) from error
+    found = raw.get("format_version") if isinstance(raw, dict) else None
+    if found != FORMAT_VERSION:
+        raise UserError(
+            f"format_version must be {FORMAT_VERSION}, came as {found!r}; "
+            "the model was made by another version of earmark",
+            where=path,
+        )
+    try:
+        description = Description.model_validate(raw)
+    except ValidationError as error:
+        raise UserError(explain(error, Description), where=path) from error
+    # A later version's defaults must not fill in for what a model was trained with.
+    for name, section in [("settings", description.settings), *description.settings]:
+        for key in type(section).model_fields:
+            if key not in section.model_fields_set:
+                raise UserError(f"'{name}.{key}' is missing", where=path)
+    return description
+
+
+def load(folder: Path) -> Bundle:
+    """A model from its folder, its networks ready to predict."""
+    description = read_description(folder)
+    path = folder / "model.safetensors"
+    states: list[dict[str, Tensor]] = [{} for _ in range(description.members)]
+    try:
+        with safe_open(path, framework="pt") as file:
+            for name in file.keys():  # noqa: SIM118
+                number, _, key = name.partition("/")
+                states[int(number)][key] = file.get_tensor(name)
+    except (OSError, SafetensorError, ValueError, IndexError) as error:
+        raise UserError(f"can't be read as the model's weights ({error})", where=path) from error
+    networks = []
+    for state in states:
+        network = description.network()
+        try:
+            network.load_state_dict(state)
+        except RuntimeError as error:
+            raise UserError(f"does not fit model.json: {error}", where=path) from error
+        networks.append(network.eval().requires_grad_(False))
+    return Bundle(description, tuple(networks))
