@@ -1,0 +1,62 @@
+"""Where a run was: one file that is replaced whole after every epoch, without any pickle."""
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor, nn
+
+from earmark.errors import UserError
+
+
+def save_tensors(path: Path, tensors: dict[str, Tensor], notes: dict[str, Any]) -> None:
+    """Writes named tensors and JSON notes beside ``path`` and moves them into place."""
+    partial = path.with_name(f".{path.name}.partial")
+    copies = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
+    save_file(copies, partial, {"notes": json.dumps(notes)})
+    with open(partial, "rb") as file:
+        os.fsync(file.fileno())
+    os.replace(partial, path)
+
+
+def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
+    """What ``save_tensors`` wrote; a UserError if the file is damaged."""
+    try:
+        with safe_open(path, framework="pt") as file:
+            notes = json.loads((file.metadata() or {}).get("notes", "{}"))
+            return {name: file.get_tensor(name) for name in file.keys()}, notes  # noqa: SIM118
+    except (OSError, SafetensorError, ValueError) as error:
+        raise UserError(f"is not a readable file of tensors ({error})", where=path) from error
+
+
+def training_state(network: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
+    """All that the next step depends on: weights, moments of the optimiser, random state."""
+    state = {f"network/{name}": tensor for name, tensor in network.state_dict().items()}
+    for index, moments in optimiser.state_dict()["state"].items():
+        for name, value in moments.items():
+            state[f"optimiser/{index}/{name}"] = torch.as_tensor(value)
+    state["random"] = torch.get_rng_state()
+    if torch.cuda.is_available():
+        state["random_cuda"] = torch.cuda.get_rng_state()
+    return state
+
+
+def restore(state: dict[str, Tensor], network: nn.Module, optimiser: torch.optim.Optimizer) -> None:
+    """Puts network, optimiser and random state back to where ``training_state`` saw them."""
+    network.load_state_dict(
+        {name.removeprefix("network/"): t for name, t in state.items() if name[0] == "n"}
+    )
+    moments: dict[int, dict[str, Tensor]] = {}
+    for name, tensor in state.items():
+        if name.startswith("optimiser/"):
+            _, index, key = name.split("/")
+            moments.setdefault(int(index), {})[key] = tensor
+    groups = optimiser.state_dict()["param_groups"]
+    optimiser.load_state_dict({"state": moments, "param_groups": groups})
+    torch.set_rng_state(state["random"])
+    if "random_cuda" in state and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["random_cuda"])

@@ -1,0 +1,63 @@
+"""The training loop: batches in, better weights out. It knows no metric and writes no file."""
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from earmark.training.loss import tag_loss
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Batch:
+    """Clips of a training step.
+
+    Attributes:
+        features: (B, T, F).
+        lengths: (B,) frames of each clip, or None where all clips fill the batch.
+        tags: (B, K) 0 or 1.
+    """
+
+    features: Tensor
+    lengths: Tensor | None
+    tags: Tensor
+
+
+def train_epoch(
+    network: nn.Module,
+    batches: Iterable[Batch],
+    optimiser: torch.optim.Optimizer,
+    *,
+    precision: str,
+    after_step: Callable[[], None] = lambda: None,
+) -> float:
+    """One pass over ``batches``; gives the mean loss.
+
+    Args:
+        network: features (B, T, F), lengths -> Localised; its device is used.
+        batches: at least one.
+        optimiser: over the network's parameters.
+        precision: of the convolutions, ``float32`` or ``bfloat16``; the rest is float32.
+        after_step: called after each step.
+    """
+    network.train()
+    total = 0.0
+    steps = 0
+    device = next(network.parameters()).device
+    for batch in batches:
+        features = batch.features.to(device)
+        lengths = None if batch.lengths is None else batch.lengths.to(device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
+            output = network(features, lengths)
+        loss = tag_loss(output.log_present, output.log_absent, batch.tags.to(device))
+        optimiser.zero_grad()
+        loss.backward()  # type: ignore[no-untyped-call]
+        optimiser.step()
+        value = loss.item()
+        if not value < float("inf"):
+            raise FloatingPointError(f"the loss became {value} at step {steps + 1} of an epoch")
+        total += value
+        steps += 1
+        after_step()
+    return total / steps
