@@ -1,0 +1,191 @@
+"""Settings: checked, with errors that name the key; and the recipes in the box."""
+
+import tomllib
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from earmark import recipes
+from earmark.config import Settings, merge, parse_assignments, read_toml, settings_from
+from earmark.errors import UserError
+
+
+def message(tables, **options):
+    with pytest.raises(UserError) as caught:
+        settings_from(tables, **options)
+    return str(caught.value)
+
+
+def test_no_tables_are_the_defaults_of_the_paper():
+    found = settings_from({})
+    assert found == Settings()
+    assert (found.features.rate_hz, found.features.window_samples, found.features.hop_samples) == (
+        16_000,
+        1024,
+        664,
+    )
+    assert (
+        found.training.batch_size,
+        found.training.learning_rate,
+        found.training.balance_ratio,
+    ) == (44, 0.001, 5.0)
+    assert found.network.total_time_pooling == 1
+    assert settings_from(
+        {"network": {"time_pooling": [2, 2, 2]}}
+    ).clock == found.features.clock.coarser(8)
+
+
+def test_a_misspelt_key_is_named_with_a_suggestion():
+    said = message({"training": {"epoch": 3}}, where="my.toml")
+    assert said == "my.toml: there is no setting 'training.epoch'; did you mean 'epochs'?"
+    assert "did you mean 'training'?" in message({"trainin": {}})
+    assert "known here: kind, rate_hz" in message({"features": {"zzzzzz": 1}})
+
+
+@pytest.mark.parametrize(
+    ("section", "key", "value", "said"),
+    [
+        (
+            "training",
+            "epochs",
+            0,
+            "training.epochs: input should be greater than or equal to 1, came as '0'",
+        ),
+        (
+            "network",
+            "recurrent",
+            "lstm",
+            "network.recurrent: input should be 'gru', 'gated_gru' or 'none'",
+        ),
+        ("network", "kernel_size", 4, "network: kernel_size must be odd"),
+        ("network", "time_pooling", [2, 2], "network: time_pooling and frequency_pooling need one"),
+        ("features", "hop_samples", 2000, "features: hop_samples may not exceed window_samples"),
+        ("features", "high_hz", 9000, "features: need low_hz < high_hz <= rate_hz / 2"),
+        (
+            "training",
+            "learning_rate",
+            float("inf"),
+            "training.learning_rate: input should be a finite number",
+        ),
+        ("decoding", "max_gap_seconds", float("nan"), "decoding.max_gap_seconds: input should be"),
+        (
+            "decoding",
+            "threshold",
+            1.5,
+            "decoding.threshold: input should be less than or equal to 1",
+        ),
+    ],
+)
+def test_a_wrong_value_is_named(section, key, value, said):
+    assert message({section: {key: value}}).startswith(said)
+
+
+def test_settings_do_not_change_once_made():
+    with pytest.raises(ValueError, match="frozen"):
+        Settings().training.epochs = 3
+
+
+def test_assignments_become_tables():
+    found = parse_assignments(
+        [
+            "training.epochs=5",
+            "network.time_pooling=[2,2,2]",
+            "network.recurrent = none",
+            "training.balance=false",
+            "features.kind='mfcc'",
+        ]
+    )
+    assert found == {
+        "training": {"epochs": 5, "balance": False},
+        "network": {"time_pooling": [2, 2, 2], "recurrent": "none"},
+        "features": {"kind": "mfcc"},
+    }
+
+
+@pytest.mark.parametrize(
+    "text", ["epochs=5", "training.epochs", ".epochs=1", "training.=1", "=", ""]
+)
+def test_an_assignment_of_another_form_is_refused(text):
+    with pytest.raises(UserError, match=r"--set takes section.key=value, came as"):
+        parse_assignments([text])
+
+
+TABLES = st.dictionaries(
+    st.sampled_from("ab"),
+    st.integers(0, 3) | st.dictionaries(st.sampled_from("xy"), st.integers(0, 3)),
+    max_size=2,
+)
+
+
+@settings(deadline=None, max_examples=60)
+@given(TABLES, TABLES)
+def test_merge_keeps_both_and_lets_the_upper_win(below, above):
+    found = merge(below, above)
+    assert merge(found, above) == found
+    assert merge(below, {}) == below
+    assert merge({}, above) == above
+    for section in {*below, *above}:
+        under, over = below.get(section, {}), above.get(section, {})
+        if isinstance(under, dict) and isinstance(over, dict):
+            assert found[section] == under | over
+        else:
+            assert found[section] == (over if section in above else under)
+
+
+def test_a_broken_file_says_where(tmp_path):
+    path = tmp_path / "mine.toml"
+    with pytest.raises(UserError, match=r"mine.toml: can't be read"):
+        read_toml(path)
+    path.write_text("[training\n")
+    with pytest.raises(UserError, match=r"mine.toml: settings must be TOML: .*line 1"):
+        read_toml(path)
+    path.write_bytes(b"\xff\xfe")
+    with pytest.raises(UserError, match="must be TOML"):
+        read_toml(path)
+
+
+def test_a_file_of_ones_own_is_a_recipe(tmp_path):
+    path = tmp_path / "mine.toml"
+    path.write_text("[training]\nepochs = 2\n")
+    assert settings_from(recipes.tables(str(path))).training.epochs == 2
+
+
+@pytest.mark.parametrize("name", recipes.names())
+def test_every_recipe_in_the_box_is_valid(name):
+    tables = recipes.tables(name)
+    settings_from(tables, where=name)
+    assert tomllib.loads(recipes.text(name)) == tables
+    assert recipes.summary(name).endswith(".")
+    assert len(recipes.summary(name)) > 20
+
+
+def leaves(tables):
+    return {(s, k): v for s, section in tables.items() for k, v in section.items()}
+
+
+def test_a_recipe_says_only_what_differs_from_the_defaults():
+    defaults = leaves(Settings().model_dump(mode="json"))
+    for name in recipes.names():
+        for place, value in leaves(recipes.tables(name)).items():
+            assert value != defaults[place], (name, place)
+
+
+def test_the_forms_of_the_paper():
+    assert recipes.DEFAULT in recipes.names()
+    assert settings_from(recipes.tables(recipes.DEFAULT)) == Settings()
+    at = settings_from(recipes.tables("gated-crnn-mfcc-at"))
+    assert (at.features.kind, at.network.total_time_pooling) == ("mfcc", 8)
+    plain = settings_from(recipes.tables("crnn-logmel-unbalanced"))
+    assert (plain.network.activation, plain.network.localisation, plain.training.balance) == (
+        "relu",
+        "mean",
+        False,
+    )
+
+
+def test_an_unknown_recipe_is_named():
+    with pytest.raises(UserError, match="did you mean 'gated-crnn-logmel'"):
+        recipes.tables("gated-crnn-logmell")
+    with pytest.raises(UserError, match="must end in"):
+        recipes.tables("qqqq")
