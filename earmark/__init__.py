@@ -1,0 +1,34 @@
+"""From clip labels to timestamps: weakly supervised sound event detection.
+
+model = earmark.load("model")
+model.detect("recording.wav")  # [Event(onset_seconds, offset_seconds, label, score), ...]
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from earmark.errors import UserError
+from earmark.events import Event
+from earmark.scores import ScoreTrack
+
+if TYPE_CHECKING:
+    from earmark.inference.recogniser import Recogniser
+
+__all__ = ["Event", "ScoreTrack", "UserError", "load"]
+
+
+def load(model: str | Path, device: str = "auto") -> "Recogniser":
+    """The recogniser in a model folder: ``detect``, ``tag`` and ``scores`` of recordings.
+
+    Args:
+        model: the folder.
+        device: auto, cpu, cuda or mps.
+
+    Raises:
+        UserError: the folder holds no model, or a damaged one.
+    """
+    # Torch takes a second to import; only who loads a model waits for it.
+    from earmark.inference.recogniser import Recogniser
+    from earmark.training.devices import choose_device
+
+    return Recogniser.load(model, choose_device(device))

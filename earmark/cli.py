@@ -1,0 +1,52 @@
+"""The command line: the tasks by their names, their parameters as options. No logic."""
+
+import sys
+from collections.abc import Sequence
+
+from cyclopts import App, CycloptsError, Parameter
+
+from earmark.errors import UserError
+from earmark.tasks import MODULE_OF
+
+SUMMARIES = {
+    "train": "Trains a model on clip-level tags.",
+    "detect": "Finds which classes sound in recordings, and from when to when.",
+    "tag": "Finds which classes sound anywhere in recordings.",
+    "evaluate": "Scores predicted tags or events; which of the two, the columns tell.",
+    "plot": "Draws a recording's spectrogram, probabilities and events.",
+    "info": "Says what a model knows, where it comes from and how it decides.",
+    "recipes": "Lists the recipes, or shows one.",
+    "synth": "Mixes isolated sounds into labelled scenes.",
+    "demo": "Shows all of it on sounds that it makes itself.",
+}
+
+app = App(
+    name="earmark",
+    help="From clip labels to timestamps: weakly supervised sound event detection.",
+    default_parameter=Parameter(negative="", consume_multiple=True),
+    result_action="return_value",
+)
+for _name, _module in MODULE_OF.items():
+    app.command(f"earmark.tasks.{_module}:{_name}", name=_name, help=SUMMARIES[_name])
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs a command; 0 if all went well, 1 if some recordings failed, 2 for a user's error."""
+    try:
+        result = app(arguments, exit_on_error=False, print_error=False)
+    except UserError as error:
+        return _fail(str(error))
+    except CycloptsError as error:
+        return _fail(str(error))
+    except KeyboardInterrupt:
+        print("earmark: interrupted", file=sys.stderr)
+        return 130
+    text = getattr(result, "text", None)
+    if isinstance(result, str) or text is not None:
+        print(result if text is None else text())
+    return 1 if getattr(result, "failures", None) else 0
+
+
+def _fail(message: str) -> int:
+    print(f"earmark: {' '.join(message.split())}", file=sys.stderr)
+    return 2

@@ -1,0 +1,160 @@
+"""A model and recordings in; events, score tracks and tags out."""
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+import numpy as np
+
+from earmark.errors import UserError
+from earmark.events import Event, in_order
+from earmark.formats.events import write_events
+from earmark.formats.scores import write_scores
+from earmark.formats.tags import write_tags
+from earmark.formats.weak import write_tag_labels
+from earmark.scores import ScoreTrack
+from earmark.tasks.recordings import each_recording, failure_lines
+
+if TYPE_CHECKING:
+    from earmark.inference.recogniser import Recogniser
+
+TABLE_SUFFIXES = (".csv",)
+
+
+@dataclass(frozen=True, slots=True)
+class Detected:
+    """Events by recording, and a line for each recording that could not be read."""
+
+    events: dict[str, list[Event]]
+    failures: list[str]
+    out: Path
+
+    def text(self) -> str:
+        """What was found, in a few lines."""
+        counts = Counter(event.label for events in self.events.values() for event in events)
+        total = sum(counts.values())
+        lines = [f"{total} events in {len(self.events)} recordings: {self.out}"]
+        lines += [f"  {label}: {count}" for label, count in sorted(counts.items())]
+        return "\n".join(lines + failure_lines(self.failures))
+
+
+@dataclass(frozen=True, slots=True)
+class Tagged:
+    """Clip probabilities by recording, and a line for each that could not be read."""
+
+    probabilities: dict[str, dict[str, float]]
+    failures: list[str]
+    out: Path
+
+    def text(self) -> str:
+        """What was done, in a line or two."""
+        lines = [f"tags of {len(self.probabilities)} recordings: {self.out}"]
+        return "\n".join(lines + failure_lines(self.failures))
+
+
+def detect(
+    *recordings: Path,
+    model: Path,
+    out: Path,
+    format: Literal["csv"] = "csv",
+    scores: Path | None = None,
+    device: str = "auto",
+) -> Detected:
+    """Finds which classes sound in recordings, and from when to when.
+
+    Args:
+        recordings: audio files, and folders that are searched recursively.
+        model: a model folder.
+        out: a file ending in .csv for one table of all, or a folder for a table a recording.
+        format: how events are written.
+        scores: a folder for the frame probabilities, one TSV a recording.
+        device: auto, cpu, cuda or mps.
+
+    Raises:
+        UserError: nothing could be read, or written.
+    """
+    whole = out.suffix in TABLE_SUFFIXES and not out.is_dir()
+    if not whole and out.is_file():
+        raise UserError(f"events go to a file ending in .{format} or to a folder", where=out)
+    recogniser = _recogniser(model, device)
+
+    def work(name: str, path: Path) -> list[Event]:
+        decoder = recogniser.decoder()
+        events: list[Event] = []
+
+        def watched() -> Iterator[ScoreTrack]:
+            for block in recogniser.blocks(path):
+                events.extend(decoder.push(block))
+                yield block
+
+        if scores is None:
+            for _ in watched():
+                pass
+        else:
+            write_scores(_made(scores / f"{name}.tsv"), watched())
+        if not whole:
+            write_events(_made(out / f"{name}.{format}"), ((name, event) for event in events))
+        return in_order(events)
+
+    events, failures = each_recording(recordings, "detecting", work)
+    if whole:
+        rows = ((name, event) for name, found in events.items() for event in found)
+        write_events(_made(out), rows)
+    return Detected(events, failures, out)
+
+
+def tag(
+    *recordings: Path,
+    model: Path,
+    out: Path,
+    labels: bool = False,
+    device: str = "auto",
+) -> Tagged:
+    """Finds which classes sound anywhere in recordings.
+
+    Args:
+        recordings: audio files, and folders that are searched recursively.
+        model: a model folder.
+        out: the table to write, a probability for every class.
+        labels: write the tags that were decided instead.
+        device: auto, cpu, cuda or mps.
+
+    Raises:
+        UserError: nothing could be read, or written.
+    """
+    if out.is_dir():
+        raise UserError("tags go to a file, but this is a folder", where=out)
+    recogniser = _recogniser(model, device)
+    tags, failures = each_recording(recordings, "tagging", lambda _, path: recogniser.tag(path))
+    names = list(tags)
+    if labels:
+        rules = zip(recogniser.class_names, recogniser.description.decoding, strict=True)
+        thresholds = {name: rule.tag_threshold for name, rule in rules}
+        decided = [
+            [name for name, value in tags[recording].items() if value > thresholds[name]]
+            for recording in names
+        ]
+        write_tag_labels(_made(out), names, decided)
+    else:
+        table = np.array([list(tags[name].values()) for name in names])
+        write_tags(_made(out), names, recogniser.class_names, table)
+    return Tagged(tags, failures, out)
+
+
+def _recogniser(model: Path, device: str) -> "Recogniser":
+    # Torch takes a second to import: help and errors in what was typed should not wait for it.
+    from earmark.inference.recogniser import Recogniser
+    from earmark.training.devices import choose_device
+
+    return Recogniser.load(model, choose_device(device))
+
+
+def _made(path: Path) -> Path:
+    """The path, in a folder that exists now."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"the folder can't be made: {error.strerror}", where=path.parent) from error
+    return path

@@ -1,0 +1,51 @@
+"""The same work on many recordings: bad ones are listed, the others done."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TypeVar
+
+from earmark.audio import AudioError, find_recordings
+from earmark.errors import UserError
+from earmark.tasks.progress import progress
+
+Result = TypeVar("Result")
+
+
+def each_recording(
+    recordings: Sequence[Path], what: str, work: Callable[[str, Path], Result]
+) -> tuple[dict[str, Result], list[str]]:
+    """What ``work(name, path)`` gives for each recording by name, and a line for each failure.
+
+    Args:
+        recordings: files, and folders that are searched.
+        what: for the progress bar.
+        work: raises AudioError for a recording that can't be read.
+
+    Raises:
+        AudioError: if no recording at all could be read.
+        UserError: if there is none to read.
+    """
+    if not recordings:
+        raise UserError("give at least one recording, or a folder of them")
+    found = find_recordings(recordings)
+    results: dict[str, Result] = {}
+    failures: list[AudioError] = []
+    with progress(what, len(found)) as step:
+        for name, path in found:
+            try:
+                results[name] = work(name, path)
+            except AudioError as error:
+                failures.append(error)
+            step()
+    if failures and not results:
+        if len(failures) == 1:
+            raise failures[0]
+        raise AudioError(f"none of {len(failures)} recordings can be read; first: {failures[0]}")
+    return results, [str(failure) for failure in failures]
+
+
+def failure_lines(failures: Sequence[str]) -> list[str]:
+    """What a report says of failures: nothing, or a heading and a line for each."""
+    if not failures:
+        return []
+    return [f"{len(failures)} could not be read:", *(f"  {failure}" for failure in failures)]

@@ -1,0 +1,400 @@
+"""One training from clips to model folder; it goes on exactly where it was interrupted."""
+
+import hashlib
+import json
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from earmark.audio import duration_seconds
+from earmark.config import ClassDecoding, Settings
+from earmark.data.clips import ClipFeatures, clip_features
+from earmark.data.labels import Clip
+from earmark.data.sampler import BalancedSampler, ShuffledSampler
+from earmark.data.windows import windows
+from earmark.errors import UserError
+from earmark.features import FeatureExtractor
+from earmark.inference.recogniser import Recogniser
+from earmark.metrics.tagging import tagging_scores
+from earmark.model import bundle
+from earmark.model.network import GatedCRNN
+from earmark.outputs.card import card
+from earmark.tasks.progress import in_short, progress, say
+from earmark.tasks.thresholds import Chosen, choose_on_events, choose_on_tags, choose_untuned
+from earmark.tasks.training import TrainingData, TrainingReport
+from earmark.training.checkpoint import load_tensors, restore, save_tensors, training_state
+from earmark.training.devices import choose_device, choose_precision, keep_freed_memory
+from earmark.training.loop import Batch, train_epoch
+
+CLIPS_AT_ONCE = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """A line of the log: the mean loss, and the validation mAP (None if nothing is held out)."""
+
+    number: int
+    loss: float
+    validation_map: float | None
+    seconds: float
+
+
+@dataclass(slots=True)
+class Log:
+    """The epochs so far, and the numbers of those whose weights are kept."""
+
+    epochs: list[Epoch] = field(default_factory=list)
+    kept: list[int] = field(default_factory=list)
+
+    def add(self, epoch: Epoch, keep: int) -> None:
+        """Takes in an epoch; keeps the ``keep`` best, or the last ones if nothing is held out."""
+
+        def rank(epoch: Epoch) -> tuple[float, int]:
+            value = epoch.validation_map
+            return (-1.0 if value is None else value, epoch.number)
+
+        self.epochs.append(epoch)
+        best = sorted(self.epochs, key=rank, reverse=True)[:keep]
+        self.kept = sorted(epoch.number for epoch in best)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class LabelledFeatures:
+    """Clips that could be read, their features, and their tags (N, K)."""
+
+    clips: list[Clip]
+    features: ClipFeatures
+    tags: NDArray[np.bool_]
+
+
+class TrainingRun:
+    """A training of ``data`` with ``settings`` into the folder ``out``.
+
+    Features, checkpoints and the log live in ``out/training``; the log stays.
+    """
+
+    def __init__(
+        self,
+        data: TrainingData,
+        settings: Settings,
+        recipe: str,
+        out: Path,
+        *,
+        seed: int,
+        device: str,
+        skip_missing: bool,
+        licence: str,
+    ) -> None:
+        self.data = data
+        self.settings = settings
+        self.recipe = recipe
+        self.out = out
+        self.seed = seed
+        self.device = choose_device(device)
+        self.precision = choose_precision(settings.training.precision, self.device)
+        self.skip_missing = skip_missing
+        self.licence = licence
+        self.folder = out / "training"
+        self.extractor = FeatureExtractor(settings.features, self.device)
+
+    def complete(self, *, resume: bool) -> TrainingReport:
+        """Runs, or goes on, to the end; gives what a finished run has already."""
+        finished = self._prepare(resume)
+        if finished is not None:
+            say(f"{self.out} is finished; nothing is left to do")
+            return finished
+        try:
+            # All clips are read first: what can't be read should not stop hours of training.
+            _ = self._training, self._validation
+        except UserError:
+            # Nothing was learnt yet: leave nothing half-made behind.
+            if not self._checkpoint.exists():
+                shutil.rmtree(self.out)
+            raise
+        description = self._finish(self._fit())
+        for name in ("training", "validation"):
+            shutil.rmtree(self.folder / f"{name}_features", ignore_errors=True)
+        for file in [*self.folder.glob("epoch_*.safetensors"), self._checkpoint]:
+            file.unlink(missing_ok=True)
+        return self._report(description)
+
+    # Where the run stands
+
+    @property
+    def _checkpoint(self) -> Path:
+        return self.folder / "checkpoint.safetensors"
+
+    def _epoch_file(self, number: int) -> Path:
+        return self.folder / f"epoch_{number:04d}.safetensors"
+
+    @cached_property
+    def _key(self) -> str:
+        """What must be the same for a run to be the same run."""
+
+        def lines(clips: Sequence[Clip]) -> list[Any]:
+            return [[c.filename, c.start_seconds, c.stop_seconds, sorted(c.labels)] for c in clips]
+
+        what = [
+            self.settings.model_dump(mode="json"),
+            self.seed,
+            self.precision,
+            lines(self.data.training),
+            lines(self.data.validation),
+        ]
+        return hashlib.sha256(json.dumps(what).encode()).hexdigest()
+
+    def _prepare(self, resume: bool) -> TrainingReport | None:
+        """Makes the folder, or checks that it is this run's; gives a finished run's report."""
+        note = self.folder / "run.json"
+        if not note.exists():
+            if self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
+                raise UserError("the folder for the model must be new or empty", where=self.out)
+            self.folder.mkdir(parents=True, exist_ok=True)
+            note.write_text(json.dumps({"key": self._key}) + "\n", encoding="utf-8")
+            return None
+        if not resume:
+            raise UserError(
+                "there is a training already; pass --resume to go on with it, or another --out",
+                where=self.out,
+            )
+        if json.loads(note.read_text(encoding="utf-8"))["key"] != self._key:
+            raise UserError(
+                "--resume needs the settings, labels, seed and precision that the training was "
+                "started with, and these differ; give them again, or another --out",
+                where=self.out,
+            )
+        if (self.out / "model.json").exists():
+            return self._report(bundle.read_description(self.out))
+        return None
+
+    def _report(self, description: bundle.Description) -> TrainingReport:
+        training = description.training
+        return TrainingReport(
+            self.out, training["clips"], training["validation"], training["seconds"]
+        )
+
+    # Clips
+
+    @cached_property
+    def _training(self) -> LabelledFeatures:
+        return self._labelled(self.data.training, "training")
+
+    @cached_property
+    def _validation(self) -> LabelledFeatures | None:
+        """Validation clips as prediction will see them: no longer than training clips."""
+        held = self.data.validation
+        if not held:
+            return None
+        if self.data.strong:
+            held = [part for clip in held for part in self._windows(clip)]
+        return self._labelled(held, "validation")
+
+    @property
+    def _window_frames(self) -> int:
+        return int(self._training.features.lengths.max())
+
+    def _windows(self, clip: Clip) -> Iterator[Clip]:
+        clock = self.settings.features.clock
+        seconds = duration_seconds(clip.path)
+        if clock.frame_count(round(seconds * clock.rate_hz)) <= self._window_frames:
+            yield clip
+        else:
+            yield from windows(
+                clip, seconds, clock.samples_for(self._window_frames) / clock.rate_hz
+            )
+
+    def _labelled(self, clips: Sequence[Clip], name: str) -> LabelledFeatures:
+        with progress(f"features of the {name} clips", len(clips)) as step:
+            features = clip_features(
+                clips,
+                self.extractor,
+                self.folder / f"{name}_features",
+                max_clip_seconds=self.settings.training.max_clip_seconds,
+                after_clip=step,
+            )
+        if features.failures:
+            what = f"{len(features.failures)} of {len(clips)} clips can't be read"
+            if not self.skip_missing:
+                raise UserError(
+                    f"{what}: {features.failures[0]}; mend or remove them, or pass --skip-missing"
+                )
+            say(f"{what}; going on without them: {in_short(features.failures)}")
+        readable = [clips[number] for number in features.readable]
+        names = self.data.class_names
+        tags = np.array([[label in clip.labels for label in names] for clip in readable])
+        return LabelledFeatures(readable, features, tags)
+
+    # Training
+
+    def _network(self) -> GatedCRNN:
+        return GatedCRNN(
+            self.settings.network,
+            self.settings.features.mel_bands,
+            len(self.data.class_names),
+            self._training.features.normaliser,
+        ).to(self.device)
+
+    def _fit(self) -> Log:
+        if self.device.type == "cpu":
+            keep_freed_memory()
+        training = self.settings.training
+        torch.manual_seed(self.seed)
+        network = self._network()
+        optimiser = torch.optim.Adam(network.parameters(), training.learning_rate)
+        sampler = self._sampler()
+        log = self._resumed(network, optimiser)
+        for _ in log.epochs:  # the sampler's state is where its draws have led
+            for _ in sampler.epoch():
+                pass
+        for number in range(len(log.epochs) + 1, training.epochs + 1):
+            started = time.monotonic()
+            what = f"epoch {number} of {training.epochs}"
+            with progress(what, sampler.batches_per_epoch) as step:
+                loss = train_epoch(
+                    network,
+                    self._batches(sampler.epoch()),
+                    optimiser,
+                    precision=self.precision,
+                    after_step=step,
+                )
+            score = self._validate(network)
+            epoch = Epoch(number, loss, score, time.monotonic() - started)
+            log.add(epoch, training.fuse_epochs)
+            self._save(network, optimiser, log)
+            shown = "" if score is None else f", validation mAP {score:.3f}"
+            say(f"{what}: loss {loss:.4f}{shown} ({epoch.seconds:.0f} s)")
+        return log
+
+    def _sampler(self) -> BalancedSampler | ShuffledSampler:
+        training, tags = self.settings.training, self._training.tags
+        if not training.balance:
+            return ShuffledSampler(len(tags), training.batch_size, self.seed)
+        sampler = BalancedSampler(tags, training.batch_size, training.balance_ratio, self.seed)
+        draws, positives = sampler.draw_probabilities[:-1], sampler.positive_shares
+        say(
+            "batches are balanced: of the most and the least frequent class, draws stand "
+            f"{draws.max() / draws.min():.1f}:1 and clips {positives.max() / positives.min():.1f}:1"
+        )
+        return sampler
+
+    def _batches(self, drawn: Iterator[NDArray[np.int64]]) -> Iterator[Batch]:
+        for numbers in drawn:
+            features, lengths = self._training.features.batch(numbers)
+            yield Batch(
+                torch.from_numpy(features),
+                None if lengths is None else torch.from_numpy(lengths),
+                torch.from_numpy(self._training.tags[numbers].astype(np.float32)),
+            )
+
+    def _resumed(self, network: GatedCRNN, optimiser: torch.optim.Optimizer) -> Log:
+        if not self._checkpoint.exists():
+            return Log()
+        state, notes = load_tensors(self._checkpoint)
+        restore(state, network, optimiser)
+        log = Log([Epoch(**epoch) for epoch in notes["epochs"]], notes["kept"])
+        say(f"going on after epoch {len(log.epochs)}")
+        return log
+
+    def _save(self, network: GatedCRNN, optimiser: torch.optim.Optimizer, log: Log) -> None:
+        """Checkpoints an epoch; a kill between any two lines loses this epoch at most."""
+        number = len(log.epochs)
+        if number in log.kept:
+            save_tensors(self._epoch_file(number), network.state_dict(), {})
+        notes = asdict(log)
+        save_tensors(self._checkpoint, training_state(network, optimiser), notes)
+        kept = {self._epoch_file(number) for number in log.kept}
+        for file in set(self.folder.glob("epoch_*.safetensors")) - kept:
+            file.unlink()
+        lines = "".join(json.dumps(epoch) + "\n" for epoch in notes["epochs"])
+        (self.folder / "log.jsonl").write_text(lines, encoding="utf-8")
+
+    def _validate(self, network: GatedCRNN) -> float | None:
+        """mAP of the network's tags on the validation clips, None if there are none."""
+        held = self._validation
+        if held is None:
+            return None
+        scores = tagging_scores(held.tags, self._posteriors(network), 0.5, self.data.class_names)
+        return scores.mean_average_precision
+
+    @torch.inference_mode()
+    def _posteriors(self, network: GatedCRNN) -> NDArray[np.float32]:
+        """(N, K) clip probabilities of the validation clips."""
+        assert self._validation is not None
+        network.eval()
+        found = []
+        clips = len(self._validation.clips)
+        for first in range(0, clips, CLIPS_AT_ONCE):
+            numbers = np.arange(first, min(first + CLIPS_AT_ONCE, clips))
+            features, lengths = self._validation.features.batch(numbers)
+            output = network(
+                torch.from_numpy(features).to(self.device),
+                None if lengths is None else torch.from_numpy(lengths).to(self.device),
+            )
+            found.append(output.clip_probabilities.cpu().numpy())
+        return np.concatenate(found)
+
+    # The model
+
+    def _finish(self, log: Log) -> bundle.Description:
+        """Writes the model folder, with rules chosen on what was held out."""
+        states = [load_tensors(self._epoch_file(number))[0] for number in log.kept]
+        networks = [self._network() for _ in states]
+        for network, state in zip(networks, states, strict=True):
+            network.load_state_dict(state)
+            network.eval()
+        description = self._describe(log, self._choose(log, networks))
+        bundle.save(self.out, description, states, card(description))
+        return description
+
+    def _choose(self, log: Log, networks: Sequence[GatedCRNN]) -> Chosen:
+        held = self._validation
+        if held is None:
+            return choose_untuned(len(self.data.class_names), self.settings)
+        posteriors = np.mean([self._posteriors(network) for network in networks], axis=0)
+        chosen = choose_on_tags(self.data, self.settings, held.tags, posteriors)
+        if not self.data.strong:
+            return chosen
+
+        def recogniser_with(rules: Sequence[ClassDecoding]) -> Recogniser:
+            draft = self._describe(log, Chosen(list(rules)))
+            return Recogniser(bundle.Bundle(draft, tuple(networks)), self.device)
+
+        return choose_on_events(self.data, self.settings, chosen, recogniser_with)
+
+    def _describe(self, log: Log, chosen: Chosen) -> bundle.Description:
+        names = self.data.class_names
+        counts = dict(zip(names, self._training.tags.sum(axis=0).tolist(), strict=True))
+        how = "last" if self._validation is None else "best by validation mAP"
+        epochs = ", ".join(str(number) for number in log.kept)
+        several = len(log.kept) > 1
+        return bundle.describe(
+            names,
+            self.settings,
+            chosen.rules,
+            self._training.features.normaliser,
+            self._window_frames,
+            len(log.kept),
+            {
+                "recipe": self.recipe,
+                "seed": self.seed,
+                "epochs": len(log.epochs),
+                "precision": self.precision,
+                "clips": len(self._training.clips),
+                "clips_of_class": counts,
+                "weights": f"the mean posteriors of the {how} epochs ({epochs})"
+                if several
+                else f"the {how} epoch ({epochs})",
+                "thresholds": chosen.note,
+                "validation": chosen.scores,
+                "seconds": sum(epoch.seconds for epoch in log.epochs),
+            },
+            self.licence,
+        )

@@ -1,0 +1,75 @@
+"""What several test files need: a small labelled data set, and a model that learnt from it."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from earmark.data.demo_sounds import demo_sounds
+from earmark.data.scenes import SceneSettings
+from earmark.tasks.synthesis import mix_data_set
+
+TINY = (
+    "features.rate_hz=8000",
+    "features.window_samples=512",
+    "features.hop_samples=320",
+    "features.mel_bands=24",
+    "features.high_hz=4000",
+    "network.filters=8",
+    "network.layers_per_block=1",
+    "network.time_pooling=[1, 1]",
+    "network.frequency_pooling=[4, 3]",
+    "network.recurrent_units=8",
+    "training.batch_size=8",
+    "training.epochs=3",
+)
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """A folder of scenes as ``earmark synth`` makes them."""
+
+    folder: Path
+
+    @property
+    def audio(self) -> Path:
+        return self.folder / "audio"
+
+    @property
+    def weak(self) -> Path:
+        return self.folder / "weak.tsv"
+
+    @property
+    def strong(self) -> Path:
+        return self.folder / "strong.tsv"
+
+
+def scenes(folder: Path, count: int, seed: int, seconds: float = 2.0) -> Scenes:
+    """Scenes of synthetic sirens, horns, beeps and the like."""
+    settings = SceneSettings(
+        rate_hz=8000, duration_seconds=seconds, events_max=2, max_event_seconds=1.0
+    )
+    mix_data_set(demo_sounds(3, 8000, seed), settings, folder, count, seed)
+    return Scenes(folder)
+
+
+@pytest.fixture(scope="session")
+def clips(tmp_path_factory: pytest.TempPathFactory) -> Scenes:
+    """Clips to train on."""
+    return scenes(tmp_path_factory.mktemp("data") / "train", 32, seed=1)
+
+
+@pytest.fixture(scope="session")
+def held_out(tmp_path_factory: pytest.TempPathFactory) -> Scenes:
+    """Clips to judge by, of other names than those to train on."""
+    return scenes(tmp_path_factory.mktemp("data") / "held", 12, seed=2)
+
+
+@pytest.fixture(scope="session")
+def model(clips: Scenes, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder after a short training."""
+    from earmark.tasks.training import train
+
+    out = tmp_path_factory.mktemp("models") / "model"
+    train(clips.weak, audio=clips.audio, out=out, set=TINY, device="cpu")
+    return out

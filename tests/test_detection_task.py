@@ -1,0 +1,105 @@
+"""Detecting and tagging as a user meets them: names, tables, bad files among good ones."""
+
+import csv
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Scenes
+
+import earmark
+from earmark.audio import AudioError, write
+from earmark.errors import UserError
+from earmark.formats.events import read_events
+from earmark.formats.scores import read_scores
+from earmark.formats.tags import read_tags
+from earmark.tasks.detection import detect, tag
+
+
+def test_one_table_of_all(model: Path, held_out: Scenes, tmp_path: Path) -> None:
+    out = tmp_path / "made" / "events.csv"
+    report = detect(held_out.audio, model=model, out=out, device="cpu")
+    assert len(report.events) == 12
+    table = read_events(out)
+    recogniser = earmark.load(model, "cpu")
+    for path in sorted(held_out.audio.iterdir()):
+        expected = recogniser.detect(path)
+        found = table.get(path.name, [])
+        assert [event.label for event in found] == [event.label for event in expected]
+        assert [event.onset_seconds for event in found] == pytest.approx(
+            [event.onset_seconds for event in expected], abs=1e-3
+        )
+
+
+def test_a_table_a_recording_and_score_tracks(
+    model: Path, held_out: Scenes, tmp_path: Path
+) -> None:
+    first = sorted(held_out.audio.iterdir())[0]
+    detect(held_out.audio, model=model, out=tmp_path / "e", scores=tmp_path / "s", device="cpu")
+    assert len(list((tmp_path / "e").iterdir())) == 12
+    edges, names, probabilities = read_scores(tmp_path / "s" / f"{first.name}.tsv")
+    track = earmark.load(model, "cpu").scores(first)
+    assert names == track.class_names
+    assert np.array_equal(probabilities.astype(np.float32), track.probabilities)
+    assert edges == pytest.approx(track.edges_seconds, abs=1e-6)
+
+
+def test_names_are_relative_to_the_folder_given(model: Path, tmp_path: Path) -> None:
+    audio = tmp_path / "audio"
+    (audio / "north").mkdir(parents=True)
+    noise = np.random.default_rng(0).normal(0, 0.1, 8000).astype(np.float32)
+    write(audio / "north" / "a.wav", noise, 8000)
+    tag(audio, model=model, out=tmp_path / "folder.csv", device="cpu")
+    assert read_tags(tmp_path / "folder.csv")[0] == ["north/a.wav"]
+    tag(audio / "north" / "a.wav", model=model, out=tmp_path / "file.csv", device="cpu")
+    assert read_tags(tmp_path / "file.csv")[0] == ["a.wav"]
+
+
+def test_tags_as_probabilities_and_as_decisions(
+    model: Path, held_out: Scenes, tmp_path: Path
+) -> None:
+    tag(held_out.audio, model=model, out=tmp_path / "p.csv", device="cpu")
+    tag(held_out.audio, model=model, out=tmp_path / "d.csv", labels=True, device="cpu")
+    names, classes, probabilities = read_tags(tmp_path / "p.csv")
+    recogniser = earmark.load(model, "cpu")
+    thresholds = [rule.tag_threshold for rule in recogniser.description.decoding]
+    with open(tmp_path / "d.csv", newline="", encoding="utf-8") as file:
+        decided = {row["filename"]: row["event_labels"] for row in csv.DictReader(file)}
+    for name, row in zip(names, probabilities > thresholds, strict=True):
+        expected = [label for label, given in zip(classes, row, strict=True) if given]
+        assert [label for label in decided[name].split(",") if label] == expected
+
+
+def test_bad_recordings_do_not_stop_the_others(
+    model: Path, held_out: Scenes, tmp_path: Path
+) -> None:
+    audio = tmp_path / "audio"
+    audio.mkdir()
+    for path in sorted(held_out.audio.iterdir())[:2]:
+        (audio / path.name).write_bytes(path.read_bytes())
+    (audio / "empty.wav").write_bytes(b"")
+    (audio / "text.flac").write_bytes(b"not audio at all")
+    report = detect(audio, model=model, out=tmp_path / "events.csv", device="cpu")
+    assert len(report.events) == 2
+    assert len(report.failures) == 2
+    assert "2 could not be read" in report.text()
+    with pytest.raises(AudioError, match=r"empty\.wav"):
+        detect(audio / "empty.wav", model=model, out=tmp_path / "no.csv", device="cpu")
+    assert not (tmp_path / "no.csv").exists()
+
+
+def test_a_model_folder_that_is_none(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="not a model folder"):
+        detect(tmp_path, model=tmp_path, out=tmp_path / "events.csv")
+
+
+def test_samples_in_memory(model: Path, held_out: Scenes) -> None:
+    from earmark.audio import read
+
+    recogniser = earmark.load(model, "cpu")
+    path = sorted(held_out.audio.iterdir())[0]
+    samples = read(path, 8000)
+    assert np.array_equal(
+        recogniser.scores(samples).probabilities, recogniser.scores(path).probabilities
+    )
+    assert recogniser.tag(samples) == recogniser.tag(path)
