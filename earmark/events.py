@@ -3,6 +3,9 @@
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
+TIE_SECONDS = 1e-9
+"""Boundaries are float seconds: what differs by less is equal, so that rounding decides nothing."""
+
 
 @dataclass(frozen=True, slots=True)
 class Event:

@@ -9,8 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earmark.config import ClassDecoding, DecodingSettings, TuningSettings
-from earmark.events import Event, union
+from earmark.events import TIE_SECONDS, Event, union
 from earmark.inference.decoding import confirmed_runs, gate, join
+from earmark.metrics.segments import touched_segments
 from earmark.metrics.thresholds import best_thresholds, maximise_ratio
 from earmark.scores import ScoreTrack
 
@@ -149,8 +150,7 @@ class _Timeline:
         self, onsets: NDArray[np.float64], offsets: NDArray[np.float64]
     ) -> NDArray[np.bool_]:
         """(segments,) which segments the events [onset, offset) touch."""
-        first = np.floor((onsets + _TIE_SECONDS) / self.resolution_seconds).astype(np.int64)
-        beyond = np.ceil((offsets - _TIE_SECONDS) / self.resolution_seconds).astype(np.int64)
+        first, beyond = touched_segments(onsets, offsets, self.resolution_seconds)
         steps = np.zeros(self.segments + 1, np.int64)
         np.add.at(steps, first, 1)
         np.add.at(steps, beyond, -1)
@@ -158,7 +158,6 @@ class _Timeline:
 
 
 _APART_SEGMENTS = 2
-_TIE_SECONDS = 1e-9
 
 
 def _of_class(references: Sequence[Sequence[Event]], label: str) -> list[list[Event]]:
@@ -194,7 +193,7 @@ def _candidates(
     ) -> _Candidate:
         first, last = _join_within(line, run_onsets, run_offsets, tried.max_gap_seconds)
         event_onsets, event_offsets = run_onsets[first], run_offsets[last]
-        kept = event_offsets - event_onsets >= tried.min_event_seconds - _TIE_SECONDS
+        kept = event_offsets - event_onsets >= tried.min_event_seconds - TIE_SECONDS
         given = line.active(event_onsets[kept], event_offsets[kept])
         hits = int((given & wanted).sum())
         return _Candidate(tried, 2 * hits, int(given.sum() + wanted.sum()))

@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 from earmark.data.labels import Clip
-from earmark.events import Event
+from earmark.events import TIE_SECONDS, Event
 
 
 def windows(clip: Clip, duration_seconds: float, window_seconds: float) -> Iterator[Clip]:
@@ -28,4 +28,4 @@ def windows(clip: Clip, duration_seconds: float, window_seconds: float) -> Itera
 
 def _sounds_in(event: Event, start: float, stop: float) -> bool:
     inside = min(event.offset_seconds, stop) - max(event.onset_seconds, start)
-    return inside >= min(event.duration_seconds, stop - start) / 2
+    return inside >= min(event.duration_seconds, stop - start) / 2 - TIE_SECONDS

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earmark.config import ClassDecoding
-from earmark.events import Event, in_order
+from earmark.events import TIE_SECONDS, Event, in_order
 from earmark.scores import ScoreTrack
 
 Frames = NDArray[np.int64]
@@ -62,12 +62,8 @@ def join(
     """First and last run of each group of runs that gaps of at most ``max_gap`` join."""
     if not len(onsets):
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
-    breaks = np.flatnonzero(onsets[1:] - offsets[:-1] > max_gap + _TIE_SECONDS)
+    breaks = np.flatnonzero(onsets[1:] - offsets[:-1] > max_gap + TIE_SECONDS)
     return np.append(0, breaks + 1), np.append(breaks, len(onsets) - 1)
-
-
-# Boundaries are float seconds: a gap of exactly the longest allowed must not hang on rounding.
-_TIE_SECONDS = 1e-9
 
 
 class Decoder:
@@ -152,7 +148,7 @@ class Decoder:
             for a, b in zip(*join(onsets, offsets, rule.max_gap_seconds), strict=True)
         ]
         self._held[k] = None if last or not joined else joined.pop()
-        shortest = rule.min_event_seconds - _TIE_SECONDS
+        shortest = rule.min_event_seconds - TIE_SECONDS
         return [event for event in joined if event.duration_seconds >= shortest]
 
 

@@ -6,11 +6,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from earmark.events import Event
+from earmark.events import TIE_SECONDS, Event
 from earmark.metrics.counts import Counts, mean_over_classes, ratio
-
-# An event boundary this close to a segment's counts as lying on it: 0.3 / 0.1 is below 3.
-_TOLERANCE_SECONDS = 1e-9
 
 MOST_SEGMENTS = 2**40
 """A clip must have fewer segments: 35 years of milliseconds, so that sums stay in 64 bits."""
@@ -144,6 +141,15 @@ def segment_scores(
     )
 
 
+def touched_segments(
+    onsets: NDArray[np.float64], offsets: NDArray[np.float64], resolution_seconds: float
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The first segment in which each event is active, and the one after the last."""
+    # A boundary next to a segment's lies on it: 0.3 / 0.1 is below 3.
+    first = np.floor((onsets + TIE_SECONDS) / resolution_seconds).astype(np.int64)
+    return first, np.ceil((offsets - TIE_SECONDS) / resolution_seconds).astype(np.int64)
+
+
 def _runs(
     events_of: Mapping[str, Sequence[Event]],
     clip_index: Mapping[str, int],
@@ -167,8 +173,7 @@ def _runs(
             "events must start at 0 or later, not end before they start, "
             f"and end before {MOST_SEGMENTS * resolution_seconds:g} s"
         )
-    first = np.floor((onset + _TOLERANCE_SECONDS) / resolution_seconds).astype(np.int64)
-    stop = np.ceil((offset - _TOLERANCE_SECONDS) / resolution_seconds).astype(np.int64)
+    first, stop = touched_segments(onset, offset, resolution_seconds)
     sounds = (offset > onset) & (stop > first)
     return clip[sounds], label[sounds], first[sounds], stop[sounds]
 

@@ -175,3 +175,11 @@ def test_the_official_table_is_drawn_five_to_one(official, record_property):
     record_property("draws, Car to Car alarm", counts[car] / counts[alarm])
     record_property("positives, Car to Car alarm", positives[car] / positives[alarm])
     assert positives[car] / positives[alarm] < tags[:, car].sum() / tags[:, alarm].sum() / 10
+
+
+def test_positive_shares_are_what_batches_hold():
+    tags = np.array([[1, 0], [1, 1], [1, 0], [0, 0]], bool)
+    sampler = BalancedSampler(tags, batch_size=4, ratio=5.0, seed=0)
+    held = [tags[batch].mean(axis=0) for _ in range(2000) for batch in sampler.epoch()]
+    assert np.mean(held, axis=0) == pytest.approx(sampler.positive_shares, abs=0.02)
+    assert sampler.positive_shares == pytest.approx([0.75, 0.375])
