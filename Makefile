@@ -35,7 +35,7 @@ $(BIN)/.set-up: pyproject.toml constraints.txt
 	$(PYTHON) -c 'import sys; sys.exit("Python 3.11 or newer is needed; set PYTHON=python3.x" if sys.version_info < (3, 11) else 0)'
 	$(PYTHON) -m venv $(VENV)
 	@# An index that can't be reached is passed over: torch then comes from the usual one.
-	$(PIP) --retries 1 --timeout 20 --extra-index-url $(TORCH_INDEX) torch
+	$(PIP) --no-deps --retries 1 --timeout 20 --extra-index-url $(TORCH_INDEX) torch
 	$(PIP) -e .
 	@touch $@
 
