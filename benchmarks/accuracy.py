@@ -1,21 +1,27 @@
 """Accuracy on real recordings, end to end: scenes, training, prediction, scores.
 
-    python benchmarks/accuracy.py b1 --data DATA --out build/b1
+    python benchmarks/accuracy.py b1 --data DATA --out build/b1 --page RESULTS.md
 
-reads ``benchmarks/b1.toml``, uses the program's own commands, which it prints, and goes on where
-it was stopped. The scores end in ``OUT/scores.json`` and as a table on stdout.
+reads ``benchmarks/b1.toml`` and uses the program's own commands, which it prints. It goes on where
+it was stopped, and writes what came out into its section of the page.
 """
 
 import argparse
 import json
 import os
+import platform
+import re
 import shlex
+import shutil
 import subprocess
 import sys
 import time
 import tomllib
+from datetime import date
 from pathlib import Path
 from typing import Any
+
+HERE = Path(__file__).parent
 
 
 def run(arguments: list[str], made: Path) -> None:
@@ -24,12 +30,17 @@ def run(arguments: list[str], made: Path) -> None:
         return
     print("$ earmark " + shlex.join(arguments), flush=True)
     started = time.monotonic()
-    subprocess.run([sys.executable, "-m", "earmark", *arguments], check=True)
+    try:
+        subprocess.run([sys.executable, "-m", "earmark", *arguments], check=True)
+    except BaseException:
+        if made.is_file():  # of a part of the recordings alone
+            made.unlink()
+        raise
     print(f"  {time.monotonic() - started:.0f} s", flush=True)
 
 
 def options(settings: dict[str, Any]) -> list[str]:
-    """Settings as options: lists repeat their values behind one option."""
+    """Settings as words of a command; a list's values follow one option."""
     words: list[str] = []
     for name, value in settings.items():
         values = value if isinstance(value, list) else [value]
@@ -42,59 +53,41 @@ def make_scenes(plan: dict[str, Any], data: Path, out: Path) -> dict[str, tuple[
     tables = {}
     for name, own in plan["sets"].items():
         folder = out / name
+        last = folder / "weak.tsv"
+        if folder.exists() and not last.exists():
+            shutil.rmtree(folder)
         sounds, audio = data / plan["sounds"]["table"], data / plan["sounds"]["audio"]
-        settings = {**plan["scenes"], **own}
         words = ["synth", str(sounds), "--audio", str(audio), "--out", str(folder)]
-        run([*words, *options(settings)], folder / "strong.tsv")
-        weak_or_strong = "weak.tsv" if name == "train" else "strong.tsv"
-        tables[name] = (folder / weak_or_strong, folder / "audio")
+        run([*words, *options({**plan["scenes"], **own})], last)
+        tables[name] = (last if name == "train" else folder / "strong.tsv", folder / "audio")
     return tables
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("benchmark", help="b1 or b2, a TOML file beside this program")
-    parser.add_argument("--data", type=Path, default=os.environ.get("EARMARK_DATA"))
-    parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--recipe", help="another recipe than the benchmark's")
-    arguments = parser.parse_args()
-    if arguments.data is None:
-        parser.error("say where the recordings are: --data, or the variable EARMARK_DATA")
-    text = Path(__file__).with_name(f"{arguments.benchmark}.toml").read_text(encoding="utf-8")
-    plan = tomllib.loads(text)
-    data, out = Path(arguments.data), arguments.out
-    if "sounds" in plan:
-        tables = make_scenes(plan, data, out)
-    else:
-        files = plan["tables"]
-        tables = {
-            name: (data / files[name], data / files["audio"])
-            for name in ("train", "validation", "test")
-        }
-    recipe = arguments.recipe or plan["train"]["recipe"]
-    model = out / f"{recipe}-{arguments.seed}"
-    # One folder holds the audio of both tables, so that each name is looked for in both.
-    audio = out if "sounds" in plan else tables["train"][1]
-    words = ["train", str(tables["train"][0]), "--audio", str(audio), "--out", str(model)]
-    words += ["--validation", str(tables["validation"][0]), "--recipe", recipe]
-    words += ["--seed", str(arguments.seed), *options({"set": plan["train"]["set"]}), "--resume"]
+def train(plan: dict[str, Any], tables: dict[str, tuple[Path, Path]], model: Path) -> None:
+    """Trains the plan's recipe on the training table, tuned on the validation table."""
+    # One folder that holds the audio of both tables.
+    audio = os.path.commonpath([tables["train"][1], tables["validation"][1]])
+    words = ["train", str(tables["train"][0]), "--audio", audio, "--out", str(model)]
+    words += ["--validation", str(tables["validation"][0]), *options(plan["train"]), "--resume"]
     run(words, model / "model.json")
-    scores: dict[str, Any] = {}
-    for name, (table, folder) in tables.items():
-        if name in ("train", "validation"):
-            continue
-        kinds = {"detect": "events", "tag": "tags"}
-        for command, kind in kinds.items():
-            found = model / f"{name}-{kind}.csv"
-            listed = recordings_of(table, folder)
-            run([command, *listed, "--model", str(model), "--out", str(found)], found)
-            report = model / f"{name}-{kind}.json"
-            words = ["evaluate", str(table), str(found), "--json", str(report)]
-            words += options(plan["score"]) if kind == "events" else ["--thresholds", str(model)]
-            run(words, report)
-            scores[f"{name} {kind}"] = json.loads(report.read_text(encoding="utf-8"))
-    (model / "scores.json").write_text(json.dumps(scores, indent=1) + "\n", encoding="utf-8")
+
+
+def score(
+    name: str, table: Path, folder: Path, model: Path, resolution: float
+) -> tuple[dict[str, Any], dict[str, Any]]:
+    """Scores of the tags and of the events of a set."""
+    reports = []
+    for command, kind, how in (
+        ("tag", "tags", {"thresholds": model}),
+        ("detect", "events", {"resolution": resolution}),
+    ):
+        found, report = model / f"{name}-{kind}.csv", model / f"{name}-{kind}.json"
+        recordings = recordings_of(table, folder)
+        run([command, *recordings, "--model", str(model), "--out", str(found)], found)
+        words = ["evaluate", str(table), str(found), "--json", str(report)]
+        run([*words, *options(how)], report)
+        reports.append(json.loads(report.read_text(encoding="utf-8")))
+    return reports[0], reports[1]
 
 
 def recordings_of(table: Path, folder: Path) -> list[str]:
@@ -103,6 +96,83 @@ def recordings_of(table: Path, folder: Path) -> list[str]:
     names = {line.split("\t")[0] for line in lines}
     present = {path.name for path in folder.iterdir()}
     return [str(folder)] if names == present else [str(folder / name) for name in sorted(names)]
+
+
+def section(benchmark: str, plan: dict[str, Any], model: Path, rows: list[str]) -> str:
+    """What the page says of a benchmark."""
+    training = json.loads((model / "model.json").read_text(encoding="utf-8"))["training"]
+    words = ["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
+    seconds = training["seconds"]
+    lines = [
+        f"`python benchmarks/accuracy.py {benchmark} --data DATA --out build/{benchmark}`; "
+        f"{date.today()}, commit {commit or 'unknown'}, {os.cpu_count()} cores "
+        f"({platform.machine()}), {training['precision']} convolutions. "
+        f"{training['epochs']} epochs of {training['clips']} clips took {seconds / 60:.0f} min. "
+        f"Weights: {training['weights']}. Thresholds: {training['thresholds']}.",
+        "",
+        "Training: `earmark train ... "
+        f"{shlex.join(options(plan['train']))}`; the other commands are printed.",
+        "",
+        "| scored on | recordings | tagging micro F1 | macro F1 | mAP | segment F1 | ER |",
+        "|---|---|---|---|---|---|---|",
+        *rows,
+    ]
+    return "\n".join(lines)
+
+
+def put(page: Path, benchmark: str, text: str) -> None:
+    """Replaces a benchmark's section of a page, which is marked by comments."""
+    marks = f"<!-- {benchmark} -->", f"<!-- end of {benchmark} -->"
+    old = page.read_text(encoding="utf-8")
+    pattern = re.compile(f"{re.escape(marks[0])}.*{re.escape(marks[1])}", re.DOTALL)
+    new = f"{marks[0]}\n{text}\n{marks[1]}"
+    if not pattern.search(old):
+        raise SystemExit(f"{page} has no section {marks[0]} ... {marks[1]}")
+    page.write_text(pattern.sub(lambda _: new, old), encoding="utf-8")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("benchmark", help="b1 or b2, a TOML file beside this program")
+    parser.add_argument("--data", type=Path, default=os.environ.get("EARMARK_DATA"))
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--recipe", help="another recipe than the benchmark's")
+    parser.add_argument("--page", type=Path, help="a page with a section for this benchmark")
+    arguments = parser.parse_args()
+    if arguments.data is None:
+        parser.error("say where the recordings are: --data, or the variable EARMARK_DATA")
+    text = (HERE / f"{arguments.benchmark}.toml").read_text(encoding="utf-8")
+    plan = tomllib.loads(text)
+    plan["train"]["seed"] = arguments.seed
+    if arguments.recipe:
+        plan["train"]["recipe"] = arguments.recipe
+    data, out = Path(arguments.data), arguments.out
+    out.mkdir(parents=True, exist_ok=True)
+    made_with = out / "plan.toml"
+    if made_with.exists() and made_with.read_text(encoding="utf-8") != text:
+        parser.error(f"{out} was made with other settings; name another --out")
+    made_with.write_text(text, encoding="utf-8")
+    if "sounds" in plan:
+        tables = make_scenes(plan, data, out)
+    else:
+        audio = data / plan["tables"].pop("audio")
+        tables = {name: (data / table, audio) for name, table in plan["tables"].items()}
+    model = out / f"{Path(plan['train']['recipe']).stem}-{arguments.seed}"
+    train(plan, tables, model)
+    rows = []
+    for name in tables.keys() - {"train", "validation"}:
+        tags, events = score(name, *tables[name], model, plan["score"]["resolution"])
+        rows.append(
+            f"| {name} | {events['clips']} | {tags['micro_f1']:.3f} | {tags['macro_f1']:.3f} | "
+            f"{tags['mean_average_precision']:.3f} | {events['f1']:.3f} | "
+            f"{events['error_rate']:.3f} |"
+        )
+    words = section(arguments.benchmark, plan, model, sorted(rows, reverse=True))
+    print(words)
+    if arguments.page:
+        put(arguments.page, arguments.benchmark, words)
 
 
 if __name__ == "__main__":

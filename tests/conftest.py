@@ -7,6 +7,7 @@ import pytest
 
 from earmark.data.demo_sounds import demo_sounds
 from earmark.data.scenes import SceneSettings
+from earmark.model.bundle import TrainingSummary
 from earmark.tasks.synthesis import mix_data_set
 
 TINY = (
@@ -51,6 +52,22 @@ def scenes(folder: Path, count: int, seed: int, seconds: float = 2.0) -> Scenes:
     )
     mix_data_set(demo_sounds(3, 8000, seed), settings, folder, count, seed)
     return Scenes(folder)
+
+
+def training_summary(*class_names: str) -> TrainingSummary:
+    """What a model that was never trained says of its training."""
+    return TrainingSummary(
+        recipe="none",
+        seed=0,
+        epochs=1,
+        precision="float32",
+        clips=3,
+        clips_of_class=dict.fromkeys(class_names, 3),
+        weights="of nothing",
+        thresholds="untuned",
+        validation={},
+        seconds=1.5,
+    )
 
 
 @pytest.fixture(scope="session")

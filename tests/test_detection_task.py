@@ -103,3 +103,25 @@ def test_samples_in_memory(model: Path, held_out: Scenes) -> None:
         recogniser.scores(samples).probabilities, recogniser.scores(path).probabilities
     )
     assert recogniser.tag(samples) == recogniser.tag(path)
+
+
+@pytest.mark.parametrize("name", ["events.tsv", "events.CSV", "file"])
+def test_events_go_to_csv_or_to_a_folder(
+    model: Path, held_out: Scenes, tmp_path: Path, name: str
+) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match=r"a file ending in \.csv or to a folder"):
+        detect(held_out.audio, model=model, out=tmp_path / name)
+    assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_where_nothing_can_be_written_is_known_before_the_work(
+    model: Path, held_out: Scenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from earmark.tasks import detection
+
+    monkeypatch.setattr(detection, "each_recording", lambda *_: 1 / 0)
+    (tmp_path / "file").touch()
+    for work, name in ((detect, "e.csv"), (detect, "folder"), (tag, "t.csv")):
+        with pytest.raises(UserError, match="can't be made"):
+            work(held_out.audio, model=model, out=tmp_path / "file" / name)

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from conftest import training_summary
 from matplotlib.image import imread
 
 from earmark import audio
@@ -50,7 +51,7 @@ def make_model(folder, kind="log_mel"):
         Normaliser(np.full(8, -5.0), np.full(8, 3.0)),
         window_frames=40,
         members=1,
-        training={},
+        training=training_summary("dog", "$cat_"),
         licence="none",
     )
     torch.manual_seed(3)

@@ -14,7 +14,7 @@ from safetensors.numpy import load_file
 
 from earmark.errors import UserError
 from earmark.model.bundle import read_description
-from earmark.tasks.training import train
+from earmark.tasks.training import gather, train
 
 
 def weights(model: Path) -> dict[str, np.ndarray]:
@@ -175,14 +175,123 @@ def test_a_clip_that_is_too_long_is_named(clips: Scenes, tmp_path: Path) -> None
 
 
 def test_validation_may_not_be_trained_on(clips: Scenes, tmp_path: Path) -> None:
-    with pytest.raises(UserError, match="must not be trained on"):
-        train(
-            clips.weak,
-            audio=clips.audio,
-            out=tmp_path / "m",
-            validation=str(clips.strong),
-            set=TINY,
-        )
+    first = sorted(clips.audio.iterdir())[0].name
+    parts = tmp_path / "parts.tsv"
+    parts.write_text(
+        f"filename\tonset\toffset\tevent_labels\n{first}\t0.0\t0.5\thorn\n{first}\t1.0\t1.5\tbell\n"
+    )
+    overlapping = tmp_path / "overlapping.tsv"
+    overlapping.write_text(f"filename\tonset\toffset\tevent_labels\n{first}\t0.4\t0.9\thorn\n")
+    beside = tmp_path / "beside.tsv"
+    beside.write_text(f"filename\tonset\toffset\tevent_labels\n{first}\t0.5\t1.0\thorn\n")
+    whole = tmp_path / "whole.tsv"
+    whole.write_text(f"filename\tonset\toffset\tevent_label\n{first}\t0.0\t0.4\thorn\n")
+    for labels, validation in [
+        (clips.weak, clips.strong),
+        (parts, overlapping),
+        (parts, whole),
+        (clips.weak, beside),
+    ]:
+        with pytest.raises(UserError, match="must not be trained on"):
+            gather(labels, clips.audio, str(validation), "auto", False, 0)
+    assert len(gather(parts, clips.audio, str(beside), "auto", False, 0).validation) == 1
+
+
+def test_sources_may_not_be_on_both_sides(clips: Scenes, tmp_path: Path) -> None:
+    first, second = (path.name for path in sorted(clips.audio.iterdir())[:2])
+    tables = [tmp_path / "training.tsv", tmp_path / "validation.tsv"]
+    for table, name in zip(tables, (first, second), strict=True):
+        table.write_text(f"filename\tevent_labels\tgroup\n{name}\thorn\tnorth\n")
+    with pytest.raises(UserError, match="both tables have the group 'north'"):
+        gather(tables[0], clips.audio, str(tables[1]), "auto", False, 0)
+
+
+def test_validation_needs_a_tag(clips: Scenes, held_out: Scenes, tmp_path: Path) -> None:
+    audio = both(clips, held_out, tmp_path)
+    table = tmp_path / "validation.tsv"
+    table.write_text(f"filename\tevent_labels\n{sorted(held_out.audio.iterdir())[0].name}\t\n")
+    with pytest.raises(UserError, match="at least one clip with a tag"):
+        gather(clips.weak, audio, str(table), "auto", False, 0)
+
+
+def test_a_class_that_is_not_held_out_keeps_the_settings_threshold(
+    clips: Scenes, held_out: Scenes, tmp_path: Path
+) -> None:
+    audio = both(clips, held_out, tmp_path)
+    table = tmp_path / "validation.tsv"
+    names = sorted(path.name for path in held_out.audio.iterdir())
+    labels = ["horn", "bell", "horn,bell", "siren", "", "siren"]
+    rows = [f"{name}\t{label}" for name, label in zip(names, labels, strict=False)]
+    table.write_text("filename\tevent_labels\n" + "\n".join(rows) + "\n")
+    settings = [*TINY, "training.epochs=1", "decoding.threshold=0.37"]
+    train(clips.weak, audio=audio, out=tmp_path / "m", validation=str(table), set=settings)
+    description = read_description(tmp_path / "m")
+    rule = dict(zip(description.class_names, description.decoding, strict=True))
+    assert rule["engine"].tag_threshold == rule["engine"].threshold == 0.37
+    assert rule["horn"].tag_threshold != 0.37
+    assert "nothing held out has beep, engine, hammer: 0.37" in description.training.thresholds
+
+
+def test_broken_validation_recordings_can_be_skipped(
+    clips: Scenes, held_out: Scenes, tmp_path: Path
+) -> None:
+    audio = both(clips, held_out, tmp_path)
+    (audio / "short.wav").write_bytes(b"RI")
+    table = tmp_path / "strong.tsv"
+    table.write_text(held_out.strong.read_text() + "short.wav\t0.1\t0.5\thorn\n")
+    settings = [*TINY, "training.epochs=1"]
+    words = {"audio": audio, "out": tmp_path / "m", "validation": str(table), "set": settings}
+    with pytest.raises(UserError, match=r"1 of 13 clips can't be read: .*short\.wav"):
+        train(clips.weak, **words)
+    report = train(clips.weak, **words, skip_missing=True)
+    assert "segment F1" in report.validation
+
+
+@pytest.mark.parametrize("stage", ["nothing", "empty folder", "partial note"])
+def test_a_run_killed_before_it_began_can_go_on(clips: Scenes, tmp_path: Path, stage: str) -> None:
+    out = tmp_path / "m"
+    if stage != "nothing":
+        (out / "training").mkdir(parents=True)
+    if stage == "partial note":
+        (out / "training" / ".run.json.partial").write_text('{"ke')
+    train(clips.weak, audio=clips.audio, out=out, set=[*TINY, "training.epochs=1"], resume=True)
+
+
+def test_a_run_killed_while_it_tidied_up_is_tidied(
+    model: Path, clips: Scenes, tmp_path: Path
+) -> None:
+    copy = tmp_path / "m"
+    shutil.copytree(model, copy)
+    (copy / "training" / "checkpoint.safetensors").write_bytes(b"left over")
+    (copy / "training" / "training_features").mkdir()
+    train(clips.weak, audio=clips.audio, out=copy, set=TINY, device="cpu", resume=True)
+    assert {path.name for path in (copy / "training").iterdir()} == {"run.json", "log.jsonl"}
+
+
+def test_other_recordings_are_no_resumption(
+    clips: Scenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from earmark.tasks import training_run
+
+    audio = tmp_path / "audio"
+    shutil.copytree(clips.audio, audio)
+    unbroken = training_run.TrainingRun._finish
+    monkeypatch.setattr(training_run.TrainingRun, "_finish", lambda *_: 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        train(clips.weak, audio=audio, out=tmp_path / "m", set=TINY)
+    monkeypatch.setattr(training_run.TrainingRun, "_finish", unbroken)
+    first, second = sorted(audio.iterdir())[:2]
+    first.write_bytes(second.read_bytes())
+    with pytest.raises(UserError, match="these have changed"):
+        train(clips.weak, audio=audio, out=tmp_path / "m", set=TINY, resume=True)
+
+
+def test_a_folder_that_cannot_be_made(clips: Scenes, tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with pytest.raises(UserError, match="can't be made"):
+        train(clips.weak, audio=clips.audio, out=tmp_path / "file" / "m", set=TINY)
+    with pytest.raises(UserError, match="at least 0"):
+        train(clips.weak, audio=clips.audio, out=tmp_path / "m", set=TINY, seed=-1)
 
 
 def test_an_unknown_validation_class_is_named(

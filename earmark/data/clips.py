@@ -18,6 +18,7 @@ from earmark.errors import UserError
 from earmark.features import FeatureExtractor, Normaliser, NormaliserFit
 
 Samples = NDArray[np.float32]
+CLIPS_AT_ONCE = 16
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -30,6 +31,7 @@ class ClipFeatures:
         normaliser: fitted on all these frames.
         readable: (N,) positions in the given clips that could be read.
         failures: one line for each clip that could not.
+        key: what they were computed from, as a digest.
     """
 
     frames: NDArray[np.float16]
@@ -37,6 +39,7 @@ class ClipFeatures:
     normaliser: Normaliser
     readable: NDArray[np.int64]
     failures: tuple[str, ...]
+    key: str
 
     @property
     def starts(self) -> NDArray[np.int64]:
@@ -85,6 +88,7 @@ def clip_features(
             Normaliser(index["mean"], index["deviation"]),
             index["readable"],
             tuple(index["failures"].tolist()),
+            key,
         )
 
 
@@ -118,7 +122,16 @@ def _compute(
     readable: list[int] = []
     failures: list[str] = []
     rate_hz = extractor.settings.rate_hz
+    waiting: list[Samples] = []
     with open(folder / "features.f16", "wb") as file:
+
+        def compute() -> None:
+            for features in extractor.of_clips(waiting):
+                fit.add(features)
+                file.write(features.astype(np.float16).tobytes())
+                lengths.append(len(features))
+            waiting.clear()
+
         for number, samples in enumerate(_read_ahead(clips, rate_hz, max_clip_seconds)):
             after_clip()
             if isinstance(samples, AudioError):
@@ -130,11 +143,12 @@ def _compute(
                     "of it (columns onset and offset), or set training.max_clip_seconds",
                     where=clips[number].path,
                 )
-            features = extractor.of_clips([samples])[0]
-            fit.add(features)
-            file.write(features.astype(np.float16).tobytes())
-            lengths.append(len(features))
+            waiting.append(samples)
             readable.append(number)
+            if len(waiting) == CLIPS_AT_ONCE:
+                compute()
+        if waiting:
+            compute()
     normaliser = fit.result()
     partial = folder / "partial.npz"
     np.savez(

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import numpy as np
 from pydantic import Field, ValidationError, model_validator
@@ -53,6 +53,34 @@ class BandStatistics(Section):
     deviation: list[Annotated[float, Field(gt=0)]]
 
 
+class TrainingSummary(Section):
+    """Where a model comes from.
+
+    Attributes:
+        recipe: its name, or the file.
+        seed: of draws and weights.
+        epochs: how many were trained.
+        precision: of the convolutions while training.
+        clips: training clips.
+        clips_of_class: how many have each class.
+        weights: which epochs the weights are of, in words.
+        thresholds: how the rules were chosen, in words.
+        validation: scores on the clips that chose them, by name.
+        seconds: of all epochs.
+    """
+
+    recipe: str
+    seed: int
+    epochs: int
+    precision: str
+    clips: int
+    clips_of_class: dict[str, int]
+    weights: str
+    thresholds: str
+    validation: dict[str, float]
+    seconds: float
+
+
 class Description(Section):
     """What ``model.json`` holds.
 
@@ -69,7 +97,7 @@ class Description(Section):
     normaliser: BandStatistics
     window_frames: int = Field(ge=1, le=10_000_000)
     members: int = Field(ge=1, le=1000)
-    training: dict[str, Any]
+    training: TrainingSummary
     licence_of_training_data: str
 
     @model_validator(mode="after")
@@ -81,6 +109,8 @@ class Description(Section):
             raise ValueError(f"decoding needs {len(self.class_names)} rules, one a class")
         if len(set(self.class_names)) != len(self.class_names):
             raise ValueError("class_names must differ")
+        if set(self.training.clips_of_class) != set(self.class_names):
+            raise ValueError("training.clips_of_class needs a number for every class")
         if self.clock != ClockDescription.of(self.settings.clock):
             raise ValueError("clock does not follow from the settings")
         return self
@@ -107,7 +137,7 @@ def describe(
     normaliser: Normaliser,
     window_frames: int,
     members: int,
-    training: dict[str, Any],
+    training: TrainingSummary,
     licence: str,
 ) -> Description:
     """The description of a model that was trained with ``settings``."""
@@ -153,6 +183,8 @@ def save(
     (folder / ".README.md.partial").write_text(card, encoding="utf-8")
     (folder / ".model.json.partial").write_text(text + "\n", encoding="utf-8")
     for name in ("model.safetensors", "README.md", "model.json"):
+        with open(folder / f".{name}.partial", "rb") as file:
+            os.fsync(file.fileno())
         os.replace(folder / f".{name}.partial", folder / name)
 
 

@@ -29,8 +29,13 @@ class GatedCRNN(nn.Module):
     ) -> None:
         super().__init__()
         self.settings = settings
-        self.register_buffer("mean", torch.tensor(normaliser.mean, dtype=torch.float32))
-        self.register_buffer("deviation", torch.tensor(normaliser.deviation, dtype=torch.float32))
+        # Not among the weights: a model folder keeps the normaliser in its description.
+        mean, deviation = (
+            torch.tensor(values, dtype=torch.float32)
+            for values in (normaliser.mean, normaliser.deviation)
+        )
+        self.register_buffer("mean", mean, persistent=False)
+        self.register_buffer("deviation", deviation, persistent=False)
         layer = GatedConv if settings.activation == "gated" else ReluConv
         self.layers = nn.ModuleList()
         self.pools = nn.ModuleList()

@@ -12,6 +12,7 @@ from earmark.tasks.detection import Detected, detect, tag
 from earmark.tasks.evaluation import Evaluation, evaluate
 from earmark.tasks.picture import plot
 from earmark.tasks.progress import say
+from earmark.tasks.recordings import made_folder
 from earmark.tasks.synthesis import mix_data_set
 from earmark.tasks.training import train
 
@@ -124,5 +125,5 @@ def _clear(out: Path) -> None:
             raise UserError("the demo needs a new or empty folder; name another", where=out)
     elif out.exists():
         shutil.rmtree(out)
-    out.mkdir(parents=True, exist_ok=True)
+    made_folder(out)
     (out / MARK).write_text(json.dumps("made by earmark demo; made anew by the next one") + "\n")

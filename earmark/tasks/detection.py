@@ -15,12 +15,10 @@ from earmark.formats.scores import write_scores
 from earmark.formats.tags import write_tags
 from earmark.formats.weak import write_tag_labels
 from earmark.scores import ScoreTrack
-from earmark.tasks.recordings import each_recording, failure_lines
+from earmark.tasks.recordings import each_recording, failure_lines, in_made_folder, made_folder
 
 if TYPE_CHECKING:
     from earmark.inference.recogniser import Recogniser
-
-TABLE_SUFFIXES = (".csv",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,9 +73,10 @@ def detect(
     Raises:
         UserError: nothing could be read, or written.
     """
-    whole = out.suffix in TABLE_SUFFIXES and not out.is_dir()
-    if not whole and out.is_file():
+    whole = bool(out.suffix) and not out.is_dir()
+    if (whole and out.suffix != f".{format}") or (not whole and out.is_file()):
         raise UserError(f"events go to a file ending in .{format} or to a folder", where=out)
+    in_made_folder(out) if whole else made_folder(out)
     recogniser = _recogniser(model, device)
 
     def work(name: str, path: Path) -> list[Event]:
@@ -93,15 +92,17 @@ def detect(
             for _ in watched():
                 pass
         else:
-            write_scores(_made(scores / f"{name}.tsv"), watched())
+            write_scores(in_made_folder(scores / f"{name}.tsv"), watched())
         if not whole:
-            write_events(_made(out / f"{name}.{format}"), ((name, event) for event in events))
+            write_events(
+                in_made_folder(out / f"{name}.{format}"), ((name, event) for event in events)
+            )
         return in_order(events)
 
     events, failures = each_recording(recordings, "detecting", work)
     if whole:
         rows = ((name, event) for name, found in events.items() for event in found)
-        write_events(_made(out), rows)
+        write_events(in_made_folder(out), rows)
     return Detected(events, failures, out)
 
 
@@ -126,6 +127,7 @@ def tag(
     """
     if out.is_dir():
         raise UserError("tags go to a file, but this is a folder", where=out)
+    in_made_folder(out)
     recogniser = _recogniser(model, device)
     tags, failures = each_recording(recordings, "tagging", lambda _, path: recogniser.tag(path))
     names = list(tags)
@@ -136,10 +138,10 @@ def tag(
             [name for name, value in tags[recording].items() if value > thresholds[name]]
             for recording in names
         ]
-        write_tag_labels(_made(out), names, decided)
+        write_tag_labels(in_made_folder(out), names, decided)
     else:
         table = np.array([list(tags[name].values()) for name in names])
-        write_tags(_made(out), names, recogniser.class_names, table)
+        write_tags(in_made_folder(out), names, recogniser.class_names, table)
     return Tagged(tags, failures, out)
 
 
@@ -149,12 +151,3 @@ def _recogniser(model: Path, device: str) -> "Recogniser":
     from earmark.training.devices import choose_device
 
     return Recogniser.load(model, choose_device(device))
-
-
-def _made(path: Path) -> Path:
-    """The path, in a folder that exists now."""
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"the folder can't be made: {error.strerror}", where=path.parent) from error
-    return path

@@ -49,3 +49,18 @@ def failure_lines(failures: Sequence[str]) -> list[str]:
     if not failures:
         return []
     return [f"{len(failures)} could not be read:", *(f"  {failure}" for failure in failures)]
+
+
+def made_folder(folder: Path) -> Path:
+    """The folder, which exists now."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"the folder can't be made: {error.strerror}", where=folder) from error
+    return folder
+
+
+def in_made_folder(path: Path) -> Path:
+    """The path, in a folder that exists now."""
+    made_folder(path.parent)
+    return path

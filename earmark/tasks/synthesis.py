@@ -29,6 +29,7 @@ from earmark.formats.strong import event_cells, write_strong
 from earmark.formats.tables import TAB, write_table
 from earmark.formats.weak import write_weak
 from earmark.tasks.progress import in_short, progress
+from earmark.tasks.recordings import made_folder
 
 _DEFAULTS = SceneSettings()
 
@@ -145,7 +146,7 @@ def mix_data_set(
 ) -> Mapping[str, int]:
     """Scenes and their tables in an empty folder, see ``synth``; gives the events a class."""
     _check_empty(out)
-    (out / "audio").mkdir(parents=True, exist_ok=True)
+    made_folder(out / "audio")
     digits = max(5, len(str(scenes - 1)))
     events: dict[str, list[Event]] = {}
     sources = [("filename", "source", "onset", "offset", "event_label", "snr_db", "background")]

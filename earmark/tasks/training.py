@@ -1,5 +1,6 @@
 """Clip-level tags in, a model folder out."""
 
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -78,7 +79,11 @@ def train(
     Raises:
         UserError: settings, tables or recordings that can't be used.
     """
-    settings = settings_from(merge(recipe_tables(recipe), parse_assignments(set)), where=recipe)
+    if seed < 0:
+        raise UserError(f"a seed must be at least 0, came as {seed}")
+    of_recipe = recipe_tables(recipe)
+    settings_from(of_recipe, where=recipe)
+    settings = settings_from(merge(of_recipe, parse_assignments(set)), where="--set")
     data = gather(labels, audio, validation, labels_format, skip_missing, seed)
     # Torch takes a second to import: errors in what the user typed should not wait for it.
     from earmark.tasks.training_run import TrainingRun
@@ -143,34 +148,66 @@ def gather(
     class_names = tuple(sorted(counts))
     if never := sorted(set(table.class_names) - set(class_names)):
         say(f"left out, since no training clip has them: {', '.join(never)}")
-    unknown = sorted({label for clip in held for label in clip.labels} - counts.keys())
-    if unknown:
-        raise UserError(
-            f"a class of the validation labels must occur in training, but "
-            f"'{unknown[0]}' does not; known: {', '.join(class_names)}",
-            where=validation if fraction is None else labels,
-        )
     if fraction is None:
-        _refuse_leaks(clips, held, validation)
+        _check_validation(clips, held, class_names, validation)
     return TrainingData(clips, held, class_names, strong, described)
 
 
 def _found(table: LabelTable, audio: Path, skip_missing: bool) -> list[Clip]:
     clips, missing = find_clips(table, audio)
     if missing:
-        what = f"{len(missing)} of the table's files are not in {audio}: {in_short(missing)}"
+        what = f"{len(missing)} of the table's files are not in {audio}"
+        for name in missing:
+            say(f"missing: {name}")
         if not skip_missing:
-            raise UserError(f"{what}; add them, or pass --skip-missing", where=table.path)
+            raise UserError(
+                f"{what}: {in_short(missing)}; add them, or pass --skip-missing", where=table.path
+            )
         say(f"{table.path}: {what}; going on without them")
     return clips
 
 
-def _refuse_leaks(clips: Sequence[Clip], held: Sequence[Clip], validation: str) -> None:
-    parts = {(clip.path, clip.start_seconds) for clip in clips}
-    shared = [clip.filename for clip in held if (clip.path, clip.start_seconds) in parts]
-    if shared:
+def _check_validation(
+    clips: Sequence[Clip], held: Sequence[Clip], class_names: Sequence[str], validation: str
+) -> None:
+    """Refuses a table of validation clips that can't judge what is learnt from ``clips``."""
+    labels = {label for clip in held for label in clip.labels}
+    if unknown := sorted(labels.difference(class_names)):
         raise UserError(
-            f"validation must not be trained on, but {len(shared)} clips are in both tables: "
-            f"{in_short(shared)}",
+            f"a class of the validation labels must occur in training, but '{unknown[0]}' does "
+            f"not; known: {', '.join(class_names)}",
             where=validation,
         )
+    if not labels:
+        raise UserError("validation needs at least one clip with a tag", where=validation)
+    if shared := sorted(_groups(clips) & _groups(held)):
+        raise UserError(
+            "validation must be of other sources than training, but both tables have the group "
+            f"'{shared[0]}'",
+            where=validation,
+        )
+    parts: dict[Path, list[tuple[float, float]]] = {}
+    for clip in clips:
+        parts.setdefault(clip.path, []).append(_part(clip))
+    trained_on = [
+        clip.filename
+        for clip in held
+        for start, stop in parts.get(clip.path, ())
+        if start < _part(clip)[1] and _part(clip)[0] < stop
+    ]
+    if trained_on:
+        raise UserError(
+            f"validation must not be trained on, but {len(trained_on)} clips are in both tables: "
+            f"{in_short(trained_on)}",
+            where=validation,
+        )
+
+
+def _groups(clips: Sequence[Clip]) -> set[str]:
+    return {clip.group for clip in clips if clip.group is not None}
+
+
+def _part(clip: Clip) -> tuple[float, float]:
+    """From when to when in its file a clip lasts."""
+    stop = math.inf if clip.stop_seconds is None else clip.stop_seconds
+    return clip.start_seconds or 0.0, stop

@@ -14,8 +14,8 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from earmark.audio import duration_seconds
-from earmark.config import ClassDecoding, Settings
+from earmark.audio import AudioError, duration_seconds
+from earmark.config import Settings
 from earmark.data.clips import ClipFeatures, clip_features
 from earmark.data.labels import Clip
 from earmark.data.sampler import BalancedSampler, ShuffledSampler
@@ -27,9 +27,10 @@ from earmark.metrics.tagging import tagging_scores
 from earmark.model import bundle
 from earmark.model.network import GatedCRNN
 from earmark.outputs.card import card
-from earmark.tasks.progress import in_short, progress, say
-from earmark.tasks.thresholds import Chosen, choose_on_events, choose_on_tags, choose_untuned
+from earmark.tasks.progress import progress, say
+from earmark.tasks.recordings import made_folder
 from earmark.tasks.training import TrainingData, TrainingReport
+from earmark.tasks.tuned_rules import Chosen, choose_on_events, choose_on_tags, choose_untuned
 from earmark.training.checkpoint import load_tensors, restore, save_tensors, training_state
 from earmark.training.devices import choose_device, choose_precision, keep_freed_memory
 from earmark.training.loop import Batch, train_epoch
@@ -117,14 +118,20 @@ class TrainingRun:
         except UserError:
             # Nothing was learnt yet: leave nothing half-made behind.
             if not self._checkpoint.exists():
-                shutil.rmtree(self.out)
+                shutil.rmtree(self.folder)
+                if not any(self.out.iterdir()) and not self.out.is_symlink():
+                    self.out.rmdir()
             raise
         description = self._finish(self._fit())
+        self._clear()
+        return self._report(description)
+
+    def _clear(self) -> None:
+        """Leaves of a finished run what people read."""
         for name in ("training", "validation"):
             shutil.rmtree(self.folder / f"{name}_features", ignore_errors=True)
         for file in [*self.folder.glob("epoch_*.safetensors"), self._checkpoint]:
             file.unlink(missing_ok=True)
-        return self._report(description)
 
     # Where the run stands
 
@@ -140,7 +147,10 @@ class TrainingRun:
         """What must be the same for a run to be the same run."""
 
         def lines(clips: Sequence[Clip]) -> list[Any]:
-            return [[c.filename, c.start_seconds, c.stop_seconds, sorted(c.labels)] for c in clips]
+            return [
+                [c.filename, c.start_seconds, c.stop_seconds, sorted(c.labels), repr(c.events)]
+                for c in clips
+            ]
 
         what = [
             self.settings.model_dump(mode="json"),
@@ -155,10 +165,16 @@ class TrainingRun:
         """Makes the folder, or checks that it is this run's; gives a finished run's report."""
         note = self.folder / "run.json"
         if not note.exists():
+            partial = self.folder / ".run.json.partial"
+            if self.folder.is_dir():  # a run that was killed before it had a note
+                partial.unlink(missing_ok=True)
+                if not any(self.folder.iterdir()):
+                    self.folder.rmdir()
             if self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
                 raise UserError("the folder for the model must be new or empty", where=self.out)
-            self.folder.mkdir(parents=True, exist_ok=True)
-            note.write_text(json.dumps({"key": self._key}) + "\n", encoding="utf-8")
+            made_folder(self.folder)
+            partial.write_text(json.dumps({"key": self._key}) + "\n", encoding="utf-8")
+            partial.replace(note)
             return None
         if not resume:
             raise UserError(
@@ -172,20 +188,23 @@ class TrainingRun:
                 where=self.out,
             )
         if (self.out / "model.json").exists():
+            self._clear()
             return self._report(bundle.read_description(self.out))
         return None
 
     def _report(self, description: bundle.Description) -> TrainingReport:
         training = description.training
-        return TrainingReport(
-            self.out, training["clips"], training["validation"], training["seconds"]
-        )
+        return TrainingReport(self.out, training.clips, training.validation, training.seconds)
 
     # Clips
 
     @cached_property
     def _training(self) -> LabelledFeatures:
-        return self._labelled(self.data.training, "training")
+        labelled = self._labelled(self.data.training, "training")
+        for k, name in enumerate(self.data.class_names):
+            if not labelled.tags[:, k].any():
+                raise UserError(f"no clip of class '{name}' can be read; leave the class out")
+        return labelled
 
     @cached_property
     def _validation(self) -> LabelledFeatures | None:
@@ -194,22 +213,33 @@ class TrainingRun:
         if not held:
             return None
         if self.data.strong:
-            held = [part for clip in held for part in self._windows(clip)]
+            held = [part for clip in self._lasting(held) for part in self._windows(clip)]
         return self._labelled(held, "validation")
 
     @property
     def _window_frames(self) -> int:
         return int(self._training.features.lengths.max())
 
+    def _lasting(self, clips: Sequence[Clip]) -> Iterator[Clip]:
+        """The clips whose length is known."""
+        failures = []
+        for clip in clips:
+            try:
+                duration_seconds(clip.path)
+            except AudioError as error:
+                failures.append(str(error))
+            else:
+                yield clip
+        self._report_unreadable(failures, len(clips))
+
     def _windows(self, clip: Clip) -> Iterator[Clip]:
         clock = self.settings.features.clock
         seconds = duration_seconds(clip.path)
         if clock.frame_count(round(seconds * clock.rate_hz)) <= self._window_frames:
             yield clip
-        else:
-            yield from windows(
-                clip, seconds, clock.samples_for(self._window_frames) / clock.rate_hz
-            )
+            return
+        window = clock.samples_for(self._window_frames) / clock.rate_hz
+        yield from windows(clip, seconds, min(window, self.settings.training.max_clip_seconds))
 
     def _labelled(self, clips: Sequence[Clip], name: str) -> LabelledFeatures:
         with progress(f"features of the {name} clips", len(clips)) as step:
@@ -220,17 +250,22 @@ class TrainingRun:
                 max_clip_seconds=self.settings.training.max_clip_seconds,
                 after_clip=step,
             )
-        if features.failures:
-            what = f"{len(features.failures)} of {len(clips)} clips can't be read"
-            if not self.skip_missing:
-                raise UserError(
-                    f"{what}: {features.failures[0]}; mend or remove them, or pass --skip-missing"
-                )
-            say(f"{what}; going on without them: {in_short(features.failures)}")
+        self._report_unreadable(features.failures, len(clips))
         readable = [clips[number] for number in features.readable]
         names = self.data.class_names
         tags = np.array([[label in clip.labels for label in names] for clip in readable])
         return LabelledFeatures(readable, features, tags)
+
+    def _report_unreadable(self, failures: Sequence[str], clips: int) -> None:
+        """Lists clips that can't be read; raises UserError unless they may be skipped."""
+        if not failures:
+            return
+        what = f"{len(failures)} of {clips} clips can't be read"
+        for failure in failures:
+            say(f"unreadable: {failure}")
+        if not self.skip_missing:
+            raise UserError(f"{what}: {failures[0]}; mend or remove them, or pass --skip-missing")
+        say(f"{what}; going on without them")
 
     # Training
 
@@ -298,6 +333,12 @@ class TrainingRun:
         if not self._checkpoint.exists():
             return Log()
         state, notes = load_tensors(self._checkpoint)
+        if notes["features"] != self._training.features.key:
+            raise UserError(
+                "--resume needs the recordings that the training was started with, and these have "
+                "changed; start anew with another --out",
+                where=self.out,
+            )
         restore(state, network, optimiser)
         log = Log([Epoch(**epoch) for epoch in notes["epochs"]], notes["kept"])
         say(f"going on after epoch {len(log.epochs)}")
@@ -308,7 +349,7 @@ class TrainingRun:
         number = len(log.epochs)
         if number in log.kept:
             save_tensors(self._epoch_file(number), network.state_dict(), {})
-        notes = asdict(log)
+        notes = {**asdict(log), "features": self._training.features.key}
         save_tensors(self._checkpoint, training_state(network, optimiser), notes)
         kept = {self._epoch_file(number) for number in log.kept}
         for file in set(self.folder.glob("epoch_*.safetensors")) - kept:
@@ -322,7 +363,7 @@ class TrainingRun:
         if held is None:
             return None
         scores = tagging_scores(held.tags, self._posteriors(network), 0.5, self.data.class_names)
-        return scores.mean_average_precision
+        return scores.mean_average_precision if held.tags.any() else None
 
     @torch.inference_mode()
     def _posteriors(self, network: GatedCRNN) -> NDArray[np.float32]:
@@ -363,18 +404,17 @@ class TrainingRun:
         if not self.data.strong:
             return chosen
 
-        def recogniser_with(rules: Sequence[ClassDecoding]) -> Recogniser:
-            draft = self._describe(log, Chosen(list(rules)))
-            return Recogniser(bundle.Bundle(draft, tuple(networks)), self.device)
-
-        return choose_on_events(self.data, self.settings, chosen, recogniser_with)
+        draft = bundle.Bundle(self._describe(log, chosen), tuple(networks))
+        recordings = {clip.filename: clip for clip in self.data.validation}
+        readable = {clip.filename: recordings[clip.filename] for clip in held.clips}
+        recogniser = Recogniser(draft, self.device)
+        return choose_on_events(self.data, self.settings, chosen, recogniser, readable)
 
     def _describe(self, log: Log, chosen: Chosen) -> bundle.Description:
         names = self.data.class_names
         counts = dict(zip(names, self._training.tags.sum(axis=0).tolist(), strict=True))
-        how = "last" if self._validation is None else "best by validation mAP"
+        how = "last" if log.epochs[-1].validation_map is None else "best (by validation mAP)"
         epochs = ", ".join(str(number) for number in log.kept)
-        several = len(log.kept) > 1
         return bundle.describe(
             names,
             self.settings,
@@ -382,19 +422,17 @@ class TrainingRun:
             self._training.features.normaliser,
             self._window_frames,
             len(log.kept),
-            {
-                "recipe": self.recipe,
-                "seed": self.seed,
-                "epochs": len(log.epochs),
-                "precision": self.precision,
-                "clips": len(self._training.clips),
-                "clips_of_class": counts,
-                "weights": f"the mean posteriors of the {how} epochs ({epochs})"
-                if several
-                else f"the {how} epoch ({epochs})",
-                "thresholds": chosen.note,
-                "validation": chosen.scores,
-                "seconds": sum(epoch.seconds for epoch in log.epochs),
-            },
+            bundle.TrainingSummary(
+                recipe=self.recipe,
+                seed=self.seed,
+                epochs=len(log.epochs),
+                precision=self.precision,
+                clips=len(self._training.clips),
+                clips_of_class=counts,
+                weights=f"mean posteriors of the {how} epochs: {epochs}",
+                thresholds=chosen.note,
+                validation=chosen.scores,
+                seconds=sum(epoch.seconds for epoch in log.epochs),
+            ),
             self.licence,
         )

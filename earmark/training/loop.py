@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
+from earmark.errors import UserError
 from earmark.training.loss import tag_loss
 
 
@@ -56,7 +57,10 @@ def train_epoch(
         optimiser.step()
         value = loss.item()
         if not value < float("inf"):
-            raise FloatingPointError(f"the loss became {value} at step {steps + 1} of an epoch")
+            raise UserError(
+                f"the loss must stay finite, but became {value} in step {steps + 1} of an epoch; "
+                "lower training.learning_rate"
+            )
         total += value
         steps += 1
         after_step()

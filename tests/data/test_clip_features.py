@@ -30,10 +30,10 @@ def clips(tmp_path):
 
 
 class Counting(FeatureExtractor):
-    calls = 0
+    clips = 0
 
     def of_clips(self, clips):
-        self.calls += 1
+        self.clips += len(clips)
         return super().of_clips(clips)
 
 
@@ -58,7 +58,7 @@ def test_features_are_those_of_each_clip(clips, tmp_path):
         np.testing.assert_allclose(found.frames[start : start + length], expected, atol=5e-3)
         frames.append(expected.astype(np.float64))
     np.testing.assert_allclose(
-        found.normaliser.mean, np.concatenate(frames).mean(axis=0), rtol=1e-9
+        found.normaliser.mean, np.concatenate(frames).mean(axis=0), rtol=1e-6
     )
     np.testing.assert_allclose(found.normaliser.deviation, np.concatenate(frames).std(axis=0))
 
@@ -81,15 +81,15 @@ def test_features_are_found_again_until_something_changes(clips, tmp_path):
     folder = tmp_path / "f"
     first = compute(clips, folder, extractor)
     again = compute(clips, folder, extractor)
-    assert extractor.calls == 4
+    assert extractor.clips == 4
     assert np.array_equal(first.frames, again.frames)
     assert np.array_equal(first.normaliser.mean, again.normaliser.mean)
     compute(clips[:3], folder, extractor)
-    assert extractor.calls == 7
+    assert extractor.clips == 7
     status = clips[0].path.stat()
     os.utime(clips[0].path, ns=(status.st_atime_ns, status.st_mtime_ns + 10**9))
     compute(clips[:3], folder, extractor)
-    assert extractor.calls == 10
+    assert extractor.clips == 10
     other = Counting(SMALL.model_copy(update={"hop_samples": 25}))
     assert len(compute(clips[:3], folder, other).frames) < len(first.frames)
     with pytest.raises(UserError, match=r"a clip may last 0.5 s"):

@@ -172,8 +172,8 @@ def test_the_official_table_is_drawn_five_to_one(official, record_property):
     # A drawn clip brings its other tags, so positives are less balanced than draws.
     positives = tags[batches.ravel()].sum(axis=0)
     assert (positives >= counts).all()
-    record_property("draws, Car to Car alarm", counts[car] / counts[alarm])
-    record_property("positives, Car to Car alarm", positives[car] / positives[alarm])
+    record_property("draws, Car to Car alarm", float(counts[car] / counts[alarm]))
+    record_property("positives, Car to Car alarm", float(positives[car] / positives[alarm]))
     assert positives[car] / positives[alarm] < tags[:, car].sum() / tags[:, alarm].sum() / 10
 
 

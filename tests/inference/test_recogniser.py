@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import soundfile
 import torch
+from conftest import training_summary
 
 from earmark.audio import resample
 from earmark.config import ClassDecoding, settings_from
@@ -49,7 +50,7 @@ def tiny():
             Normaliser(np.full(8, -3.0), np.full(8, 2.0)),
             window_frames,
             members,
-            {},
+            training_summary(*NAMES),
             "none",
         )
         networks = []

@@ -6,6 +6,7 @@ import pickle
 import numpy as np
 import pytest
 import torch
+from conftest import training_summary
 from pydantic import ValidationError
 from safetensors.torch import load_file, save_file
 
@@ -13,7 +14,7 @@ from earmark.config import ClassDecoding, settings_from
 from earmark.errors import UserError
 from earmark.features import Normaliser
 from earmark.model import bundle
-from earmark.model.bundle import describe, load, read_description, save
+from earmark.model.bundle import TrainingSummary, describe, load, read_description, save
 
 NAMES = ("Air horn, truck horn", "Zug, ĝ")
 SMALL = settings_from(
@@ -38,7 +39,7 @@ def description(members=2, normaliser=None, training=None, decoding=None):
         normaliser or Normaliser(np.linspace(-9, -3, 8) / 3, np.full(8, 1 / 7)),
         240,
         members,
-        training or {"clips": 3, "note": "ein Satz"},
+        training or training_summary(*NAMES),
         "CC BY 4.0",
     )
 
@@ -240,7 +241,17 @@ def test_weights_of_no_member_are_refused(folder, name):
 def test_what_is_not_a_number_is_never_written(tmp_path):
     with pytest.raises(ValidationError):
         description(normaliser=Normaliser(np.full(8, np.nan), np.ones(8)))
-    made = description(members=1, training={"loss": float("nan")})
-    save(tmp_path / "model", made, [made.network().state_dict()], "")
-    assert "NaN" not in (tmp_path / "model" / "model.json").read_text()
-    assert read_description(tmp_path / "model").training == {"loss": None}
+    scores = {"validation": {"segment F1": float("nan")}}
+    with pytest.raises(ValidationError):
+        description(training=TrainingSummary(**training_summary(*NAMES).model_dump() | scores))
+
+
+@pytest.mark.parametrize("name", ["recipe", "clips_of_class", "validation"])
+def test_a_missing_part_of_the_training_summary_is_named(folder, name):
+    edit(folder, lambda raw: raw["training"].pop(name))
+    assert f"'training.{name}' is missing" in message(folder)
+
+
+def test_clips_are_counted_for_every_class(folder):
+    edit(folder, lambda raw: raw["training"]["clips_of_class"].pop(NAMES[0]))
+    assert "clips_of_class needs a number for every class" in message(folder)

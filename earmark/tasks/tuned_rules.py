@@ -1,19 +1,21 @@
 """Which thresholds a trained model gets, and what it scores with them on what was held out."""
 
-from collections.abc import Callable, Sequence
+import math
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
 from earmark.config import ClassDecoding, Settings
+from earmark.data.labels import Clip
 from earmark.inference.decoding import decode
 from earmark.inference.recogniser import Recogniser
 from earmark.metrics.segments import segment_scores
 from earmark.metrics.tagging import tagging_scores
-from earmark.tasks.progress import progress
+from earmark.tasks.progress import progress, say
 from earmark.tasks.training import TrainingData
-from earmark.tuning import tuned_on_events, tuned_on_tags, untuned
+from earmark.tuning import rule_for, tuned_on_events, tuned_on_tags, untuned
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +49,10 @@ def choose_on_tags(
     """Rules whose tag thresholds are the best for validation clips (N, K)."""
     tuning = settings.tuning
     rules = tuned_on_tags(tags, posteriors, settings.decoding, tuning)
+    absent = [name for k, name in enumerate(data.class_names) if not tags[:, k].any()]
+    for k, name in enumerate(data.class_names):
+        if name in absent:
+            rules[k] = rule_for(settings.decoding.threshold, settings.decoding)
     thresholds = np.array([rule.tag_threshold for rule in rules])
     tagging = tagging_scores(tags, posteriors, thresholds, data.class_names)
     scores = {
@@ -59,14 +65,19 @@ def choose_on_tags(
         "the same, gaps and shortest events are the settings', since there were no times to tune "
         "them on"
     )
-    return Chosen(rules, note, scores)
+    if absent:
+        # The best threshold for a class that nothing held out has is to never give it.
+        note += f"; nothing held out has {', '.join(absent)}: {settings.decoding.threshold}"
+        say(f"no clip is held out of {', '.join(absent)}: the threshold is not tuned")
+    return Chosen(rules, note, {k: v for k, v in scores.items() if math.isfinite(v)})
 
 
 def choose_on_events(
     data: TrainingData,
     settings: Settings,
     on_tags: Chosen,
-    recogniser_with: Callable[[Sequence[ClassDecoding]], Recogniser],
+    recogniser: Recogniser,
+    recordings: Mapping[str, Clip],
 ) -> Chosen:
     """Rules that are the best for the events of the validation recordings, too.
 
@@ -74,11 +85,10 @@ def choose_on_events(
         data: what is held out has events.
         settings: what "best" means, and the tag gate.
         on_tags: the tag thresholds, which stay.
-        recogniser_with: the trained model with some rules.
+        recogniser: the trained model.
+        recordings: what is held out and can be read, by name.
     """
     decoding, tuning = settings.decoding, settings.tuning
-    recogniser = recogniser_with(on_tags.rules)
-    recordings = {clip.filename: clip for clip in data.validation}
     tracks = {}
     with progress("tuning", len(recordings)) as step:
         for name, clip in recordings.items():
@@ -97,6 +107,7 @@ def choose_on_events(
         "segment F1": float(segments.overall.f1),
         "segment error rate": segments.error_rate,
     }
+    scores = {name: value for name, value in scores.items() if math.isfinite(value)}
     note = (
         f"tag thresholds, frame thresholds, gaps and shortest events maximise {tuning.average} F1 "
         f"(events: in segments of {tuning.resolution_seconds:g} s) on {data.described}"
