@@ -51,10 +51,10 @@ EVENTS of the same clips, learnt from tags alone
 {self.detected.text()}
 
 Look at
-  {out / "recording.png"}      spectrogram, probabilities, detected against true events
-  {out / "recording.csv"}      its events: filename,onset,offset,event_label,score
-  {out / "recording" / "audio"}      the recording itself, to listen to
-  {out / "model" / "README.md"}  the model card
+  {out / "recording.png"}: spectrogram, probabilities, detected against true events
+  {out / "recording.csv"}: its events, filename,onset,offset,event_label,score
+  {out / "recording" / "audio"}: the recording itself, to listen to
+  {out / "model" / "README.md"}: the model card
 
 For your own clips, make a table clips.tsv with a row a clip,
   filename<tab>event_labels

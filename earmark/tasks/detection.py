@@ -15,6 +15,7 @@ from earmark.formats.scores import write_scores
 from earmark.formats.tags import write_tags
 from earmark.formats.weak import write_tag_labels
 from earmark.scores import ScoreTrack
+from earmark.tasks.progress import counted
 from earmark.tasks.recordings import each_recording, failure_lines, in_made_folder, made_folder
 
 if TYPE_CHECKING:
@@ -33,7 +34,9 @@ class Detected:
         """What was found, in a few lines."""
         counts = Counter(event.label for events in self.events.values() for event in events)
         total = sum(counts.values())
-        lines = [f"{total} events in {len(self.events)} recordings: {self.out}"]
+        lines = [
+            f"{counted(total, 'event')} in {counted(len(self.events), 'recording')}: {self.out}"
+        ]
         lines += [f"  {label}: {count}" for label, count in sorted(counts.items())]
         return "\n".join(lines + failure_lines(self.failures))
 
@@ -48,7 +51,7 @@ class Tagged:
 
     def text(self) -> str:
         """What was done, in a line or two."""
-        lines = [f"tags of {len(self.probabilities)} recordings: {self.out}"]
+        lines = [f"tags of {counted(len(self.probabilities), 'recording')}: {self.out}"]
         return "\n".join(lines + failure_lines(self.failures))
 
 
