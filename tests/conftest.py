@@ -1,14 +1,21 @@
 """What several test files need: a small labelled data set, and a model that learnt from it."""
 
+import os
 from dataclasses import dataclass
 from pathlib import Path
 
+import hypothesis
 import pytest
 
 from earmark.data.demo_sounds import demo_sounds
 from earmark.data.scenes import SceneSettings
 from earmark.model.bundle import TrainingSummary
 from earmark.tasks.synthesis import mix_data_set
+
+# The same examples at every run of CI, so that it judges the change; new ones everywhere else.
+hypothesis.settings.register_profile("ci", derandomize=True)
+if os.environ.get("CI"):
+    hypothesis.settings.load_profile("ci")
 
 TINY = (
     "features.rate_hz=8000",
