@@ -1,6 +1,7 @@
 """Detecting and tagging as a user meets them: names, tables, bad files among good ones."""
 
 import csv
+import os
 from pathlib import Path
 
 import numpy as np
@@ -125,3 +126,25 @@ def test_where_nothing_can_be_written_is_known_before_the_work(
     for work, name in ((detect, "e.csv"), (detect, "folder"), (tag, "t.csv")):
         with pytest.raises(UserError, match="can't be made"):
             work(held_out.audio, model=model, out=tmp_path / "file" / name)
+
+
+def test_tags_never_replace_a_recording(model: Path, held_out: Scenes) -> None:
+    recording = sorted(held_out.audio.iterdir())[0]
+    before = recording.read_bytes()
+    with pytest.raises(UserError, match=r"ending in \.csv"):
+        tag(recording, model=model, out=recording)
+    assert recording.read_bytes() == before
+
+
+def test_a_name_that_is_not_unicode_is_listed(
+    model: Path, held_out: Scenes, tmp_path: Path
+) -> None:
+    good = sorted(held_out.audio.iterdir())[0]
+    audio = tmp_path / "audio"
+    audio.mkdir()
+    (audio / "good.flac").write_bytes(good.read_bytes())
+    (audio / os.fsdecode(b"bad\xff.flac")).write_bytes(good.read_bytes())
+    report = detect(audio, model=model, out=tmp_path / "e.csv", device="cpu")
+    assert list(report.events) == ["good.flac"]
+    assert len(report.failures) == 1
+    assert "must be Unicode" in report.text()

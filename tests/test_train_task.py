@@ -328,3 +328,46 @@ def test_parts_of_long_recordings_are_clips(clips: Scenes, tmp_path: Path) -> No
     description = read_description(tmp_path / "m")
     assert description.class_names == ("horn", "siren")
     assert description.window_frames == description.settings.features.clock.frame_count(6400)
+
+
+@pytest.mark.parametrize("content", [b"", b"{", b"[]", b"\xff\xfe", b'{"key": 1'])
+def test_a_damaged_note_is_named(clips: Scenes, tmp_path: Path, content: bytes) -> None:
+    note = tmp_path / "m" / "training" / "run.json"
+    note.parent.mkdir(parents=True)
+    note.write_bytes(content)
+    with pytest.raises(UserError, match=r"run\.json: is damaged"):
+        train(clips.weak, audio=clips.audio, out=tmp_path / "m", set=TINY, resume=True)
+
+
+@pytest.mark.parametrize("name", ["index.npz", "features.f16"])
+@pytest.mark.parametrize("content", [None, b"", b"PK\x03\x04 cut", b"[]"])
+def test_damaged_features_are_computed_again(
+    clips: Scenes, tmp_path: Path, name: str, content: bytes | None
+) -> None:
+    from earmark.config import parse_assignments, settings_from
+    from earmark.data.clips import clip_features
+    from earmark.features import FeatureExtractor
+
+    found = gather(clips.weak, clips.audio, "0", "auto", False, 0).training[:3]
+    extractor = FeatureExtractor(settings_from(parse_assignments(TINY)).features)
+    first = clip_features(found, extractor, tmp_path, max_clip_seconds=30.0).frames.copy()
+    (tmp_path / name).unlink()
+    if content is not None:
+        (tmp_path / name).write_bytes(content)
+    again = clip_features(found, extractor, tmp_path, max_clip_seconds=30.0)
+    assert np.array_equal(first, again.frames)
+
+
+def test_weights_that_blow_up_make_no_model(clips: Scenes, tmp_path: Path) -> None:
+    settings = [*TINY, "training.epochs=1", "training.batch_size=64", "training.learning_rate=1e30"]
+    with pytest.raises(UserError, match="must stay finite"):
+        train(clips.weak, audio=clips.audio, out=tmp_path / "m", validation="0", set=settings)
+    assert not (tmp_path / "m" / "model.json").exists()
+
+
+def test_a_class_name_is_printable(clips: Scenes, tmp_path: Path) -> None:
+    first = sorted(clips.audio.iterdir())[0].name
+    table = tmp_path / "weak.csv"
+    table.write_text(f'filename,event_labels\n{first},"two\nlines"\n')
+    with pytest.raises(UserError, match="must be printable"):
+        gather(table, clips.audio, "0", "auto", False, 0)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
+from zipfile import BadZipFile
 
 import numpy as np
 from numpy.typing import NDArray
@@ -19,6 +20,7 @@ from earmark.features import FeatureExtractor, Normaliser, NormaliserFit
 
 Samples = NDArray[np.float32]
 CLIPS_AT_ONCE = 16
+FEATURES = "features.f16"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -75,7 +77,7 @@ def clip_features(
         UserError: if a clip is longer than ``max_clip_seconds``.
     """
     key = _key(clips, extractor, max_clip_seconds)
-    if not (folder / "index.npz").exists() or not _is_of(folder, key):
+    if not _is_of(folder, key, extractor.settings.mel_bands):
         _compute(clips, extractor, folder, key, max_clip_seconds, after_clip)
     with np.load(folder / "index.npz", allow_pickle=False) as index:
         lengths = index["lengths"]
@@ -83,7 +85,7 @@ def clip_features(
             raise AudioError(f"none of {len(clips)} clips can be read; {index['failures'][0]}")
         shape = (int(lengths.sum()), extractor.settings.mel_bands)
         return ClipFeatures(
-            np.memmap(folder / "features.f16", np.float16, "r", shape=shape),
+            np.memmap(folder / FEATURES, np.float16, "r", shape=shape),
             lengths,
             Normaliser(index["mean"], index["deviation"]),
             index["readable"],
@@ -102,9 +104,15 @@ def _key(clips: Sequence[Clip], extractor: FeatureExtractor, max_clip_seconds: f
     return digest.hexdigest()
 
 
-def _is_of(folder: Path, key: str) -> bool:
-    with np.load(folder / "index.npz", allow_pickle=False) as index:
-        return bool(index["key"] == key)
+def _is_of(folder: Path, key: str, bands: int) -> bool:
+    """Whether the folder holds all features with this key, undamaged as far as sizes tell."""
+    try:
+        # Opened here: of a damaged archive numpy leaves the file open.
+        with open(folder / "index.npz", "rb") as file, np.load(file) as index:
+            size = int(index["lengths"].sum()) * bands * np.dtype(np.float16).itemsize
+            return bool(index["key"] == key) and (folder / FEATURES).stat().st_size == size
+    except (OSError, EOFError, ValueError, KeyError, TypeError, AttributeError, BadZipFile):
+        return False
 
 
 def _compute(
@@ -123,7 +131,7 @@ def _compute(
     failures: list[str] = []
     rate_hz = extractor.settings.rate_hz
     waiting: list[Samples] = []
-    with open(folder / "features.f16", "wb") as file:
+    with open(folder / FEATURES, "wb") as file:
 
         def compute() -> None:
             for features in extractor.of_clips(waiting):

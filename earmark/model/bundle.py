@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Annotated
 
 import numpy as np
+import torch
 from pydantic import Field, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -237,5 +238,11 @@ def load(folder: Path) -> Bundle:
             network.load_state_dict(state)
         except RuntimeError as error:
             raise UserError(f"does not fit model.json: {error}", where=path) from error
+        expected = network.state_dict()
+        for name, tensor in state.items():
+            if tensor.dtype != expected[name].dtype or not bool(torch.isfinite(tensor).all()):
+                raise UserError(
+                    f"'{name}' must be finite and of type {expected[name].dtype}", where=path
+                )
         networks.append(network.eval().requires_grad_(False))
     return Bundle(description, tuple(networks))

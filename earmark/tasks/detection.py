@@ -121,15 +121,15 @@ def tag(
     Args:
         recordings: audio files, and folders that are searched recursively.
         model: a model folder.
-        out: the table to write, a probability for every class.
+        out: the table to write, ending in .csv: a probability for every class.
         labels: write the tags that were decided instead.
         device: auto, cpu, cuda or mps.
 
     Raises:
         UserError: nothing could be read, or written.
     """
-    if out.is_dir():
-        raise UserError("tags go to a file, but this is a folder", where=out)
+    if out.suffix != ".csv" or out.is_dir():
+        raise UserError("tags go to a file ending in .csv", where=out)
     in_made_folder(out)
     recogniser = _recogniser(model, device)
     tags, failures = each_recording(recordings, "tagging", lambda _, path: recogniser.tag(path))

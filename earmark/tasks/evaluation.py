@@ -156,12 +156,14 @@ def evaluate(
         thresholds: for probabilities: one number, or a model folder with one a class. Without
             it 0.5.
         resolution: seconds of a segment, for events.
-        json: where to write the result too.
+        json: a file ending in .json to write the result to.
 
     Raises:
         UserError: a table that can't be read, tables that don't fit each other, no clip in
             common, or an option that the prediction has no use for.
     """
+    if json is not None and json.suffix != ".json":
+        raise UserError("the result goes to a file ending in .json", where=json)
     if not 0 < resolution < math.inf:
         raise UserError(f"a resolution must be above 0 s, came as {resolution}")
     truth = read_labels(reference)

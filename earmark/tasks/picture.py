@@ -53,6 +53,8 @@ def plot(
     """
     from earmark.outputs.plots import Envelope, Spectrogram, draw, prepare
 
+    if out.exists() and recording.exists() and out.samefile(recording):
+        raise UserError("the picture may not replace the recording", where=out)
     prepare(out)
     true_events = None if reference is None else _events_of(reference, recording)
 

@@ -33,6 +33,8 @@ def each_recording(
     with progress(what, len(found)) as step:
         for name, path in found:
             try:
+                if not _is_unicode(name):
+                    raise AudioError(f"{name!r}: a recording's name must be Unicode; rename it")
                 results[name] = work(name, path)
             except AudioError as error:
                 failures.append(error)
@@ -64,3 +66,11 @@ def in_made_folder(path: Path) -> Path:
     """The path, in a folder that exists now."""
     made_folder(path.parent)
     return path
+
+
+def _is_unicode(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -1,5 +1,6 @@
 """``synth``: a labelled data set of scenes, mixed from isolated sounds."""
 
+import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -75,7 +76,7 @@ def synth(
     snr_db: tuple[float, float] = (_DEFAULTS.snr_db_min, _DEFAULTS.snr_db_max),
     min_event_seconds: float = _DEFAULTS.min_event_seconds,
     max_event_seconds: float = _DEFAULTS.max_event_seconds,
-    class_weights: Mapping[str, float] | None = None,
+    class_weights: Sequence[str] = (),
     class_ratio: float = _DEFAULTS.class_ratio,
     background: str = _DEFAULTS.background,
     background_db: tuple[float, float] = (_DEFAULTS.background_db_min, _DEFAULTS.background_db_max),
@@ -102,7 +103,7 @@ def synth(
         snr_db: range of an event's level above the background.
         min_event_seconds: shorter sounds are left out.
         max_event_seconds: of longer sounds an excerpt is taken.
-        class_weights: how often classes are drawn, 1 for one that isn't named.
+        class_weights: how often classes are drawn, as class=weight; 1 for one that isn't named.
         class_ratio: how many times as often the first class is drawn as the last.
         background: the noise: white, pink, brown, or mixed, which draws one of them a scene.
         background_db: range of the background's RMS re full scale.
@@ -118,7 +119,7 @@ def synth(
         "rate_hz": rate_hz,
         "min_event_seconds": min_event_seconds,
         "max_event_seconds": max_event_seconds,
-        "class_weights": class_weights or {},
+        "class_weights": _weights(class_weights),
         "class_ratio": class_ratio,
         "background": background,
     }
@@ -132,7 +133,11 @@ def synth(
     sounds, too_short = _find_sounds(sounds_table, audio, folds, settings)
     backgrounds = _find_backgrounds(background_audio, settings)
 
-    counts = mix_data_set(sounds, settings, out, scenes, seed, backgrounds)
+    try:
+        counts = mix_data_set(sounds, settings, out, scenes, seed, backgrounds)
+    except UserError:
+        shutil.rmtree(out)  # it was empty: leave nothing half-made behind
+        raise
     return SynthReport(out, scenes, counts, len(sounds), too_short)
 
 
@@ -172,6 +177,20 @@ def mix_data_set(
     )
     counts = Counter(event.label for of in events.values() for event in of)
     return {label: counts[label] for label in sorted({sound.label for sound in sounds})}
+
+
+def _weights(assignments: Sequence[str]) -> dict[str, float]:
+    """Weights of ``class=weight`` texts; a class may hold an equals sign, a weight may not."""
+    weights = {}
+    for assignment in assignments:
+        label, _, weight = assignment.rpartition("=")
+        try:
+            weights[label] = float(weight)
+        except ValueError:
+            label = ""
+        if not label:
+            raise UserError(f"--class-weights takes class=weight, came as '{assignment}'")
+    return weights
 
 
 def _check_empty(out: Path) -> None:

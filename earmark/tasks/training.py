@@ -79,8 +79,8 @@ def train(
     Raises:
         UserError: settings, tables or recordings that can't be used.
     """
-    if seed < 0:
-        raise UserError(f"a seed must be at least 0, came as {seed}")
+    if not 0 <= seed < 2**63:
+        raise UserError(f"a seed must be at least 0 and below 2**63, came as {seed}")
     of_recipe = recipe_tables(recipe)
     settings_from(of_recipe, where=recipe)
     settings = settings_from(merge(of_recipe, parse_assignments(set)), where="--set")
@@ -146,6 +146,11 @@ def gather(
     if not counts:
         raise UserError("no clip has a tag, so there is nothing to learn", where=labels)
     class_names = tuple(sorted(counts))
+    for name in class_names:
+        if not name.isprintable():
+            raise UserError(
+                f"a class name must be printable Unicode, came as {name!r}; rename it", where=labels
+            )
     if never := sorted(set(table.class_names) - set(class_names)):
         say(f"left out, since no training clip has them: {', '.join(never)}")
     if fraction is None:

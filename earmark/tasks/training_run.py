@@ -181,7 +181,11 @@ class TrainingRun:
                 "there is a training already; pass --resume to go on with it, or another --out",
                 where=self.out,
             )
-        if json.loads(note.read_text(encoding="utf-8"))["key"] != self._key:
+        try:
+            key = json.loads(note.read_text(encoding="utf-8"))["key"]
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            raise UserError("is damaged; start anew with another --out", where=note) from error
+        if key != self._key:
             raise UserError(
                 "--resume needs the settings, labels, seed and precision that the training was "
                 "started with, and these differ; give them again, or another --out",
@@ -300,6 +304,7 @@ class TrainingRun:
                     precision=self.precision,
                     after_step=step,
                 )
+            self._check_finite(network)
             score = self._validate(network)
             epoch = Epoch(number, loss, score, time.monotonic() - started)
             log.add(epoch, training.fuse_epochs)
@@ -362,19 +367,26 @@ class TrainingRun:
         held = self._validation
         if held is None:
             return None
-        scores = tagging_scores(held.tags, self._posteriors(network), 0.5, self.data.class_names)
+        posteriors = self._posteriors(network, held.features)
+        scores = tagging_scores(held.tags, posteriors, 0.5, self.data.class_names)
         return scores.mean_average_precision if held.tags.any() else None
 
+    def _check_finite(self, network: GatedCRNN) -> None:
+        """The last step's loss is of the weights before it: these may have blown up since."""
+        if not np.isfinite(self._posteriors(network, self._training.features, CLIPS_AT_ONCE)).all():
+            raise UserError("probabilities must stay finite; lower training.learning_rate")
+
     @torch.inference_mode()
-    def _posteriors(self, network: GatedCRNN) -> NDArray[np.float32]:
-        """(N, K) clip probabilities of the validation clips."""
-        assert self._validation is not None
+    def _posteriors(
+        self, network: GatedCRNN, clips: ClipFeatures, most: int | None = None
+    ) -> NDArray[np.float32]:
+        """(N, K) probabilities of clips, of the first ``most`` of them if given."""
         network.eval()
         found = []
-        clips = len(self._validation.clips)
-        for first in range(0, clips, CLIPS_AT_ONCE):
-            numbers = np.arange(first, min(first + CLIPS_AT_ONCE, clips))
-            features, lengths = self._validation.features.batch(numbers)
+        count = len(clips.lengths[:most])
+        for first in range(0, count, CLIPS_AT_ONCE):
+            numbers = np.arange(first, min(first + CLIPS_AT_ONCE, count))
+            features, lengths = clips.batch(numbers)
             output = network(
                 torch.from_numpy(features).to(self.device),
                 None if lengths is None else torch.from_numpy(lengths).to(self.device),
@@ -399,7 +411,7 @@ class TrainingRun:
         held = self._validation
         if held is None:
             return choose_untuned(len(self.data.class_names), self.settings)
-        posteriors = np.mean([self._posteriors(network) for network in networks], axis=0)
+        posteriors = np.mean([self._posteriors(n, held.features) for n in networks], axis=0)
         chosen = choose_on_tags(self.data, self.settings, held.tags, posteriors)
         if not self.data.strong:
             return chosen

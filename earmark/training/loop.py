@@ -41,6 +41,9 @@ def train_epoch(
         optimiser: over the network's parameters.
         precision: of the convolutions, ``float32`` or ``bfloat16``; the rest is float32.
         after_step: called after each step.
+
+    Raises:
+        UserError: the loss became infinite or not a number.
     """
     network.train()
     total = 0.0

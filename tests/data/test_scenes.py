@@ -353,3 +353,23 @@ def test_synth_refuses(isolated: Path) -> None:
     )
     assert report.scenes == 1
     assert "deep/" in (isolated / "street" / "sources.tsv").read_text()
+
+
+def test_class_weights_are_written_as_assignments(isolated: Path) -> None:
+    table, audio = isolated / "sounds.csv", isolated / "sounds"
+    words = {"audio": audio, "scenes": 8, "rate_hz": RATE, "duration_seconds": 3.0}
+    weights = ["low=0", "high, shrill=2"]
+    report = synth(table, out=isolated / "w", class_weights=weights, **words)
+    assert report.events["low"] == 0 < report.events["high, shrill"]
+    for wrong in ("low", "low=much", "=2"):
+        with pytest.raises(UserError, match="takes class=weight"):
+            synth(table, out=isolated / "x", class_weights=[wrong], **words)
+
+
+def test_synth_that_fails_half_way_leaves_nothing(isolated: Path) -> None:
+    table, audio, out = isolated / "sounds.csv", isolated / "sounds", isolated / "none"
+    words = {"audio": audio, "out": out, "scenes": 3, "rate_hz": RATE}
+    with pytest.raises(UserError, match="don't hold"):
+        synth(table, events=(300, 400), **words)
+    assert not out.exists()
+    assert synth(table, **words).scenes == 3

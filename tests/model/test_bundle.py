@@ -255,3 +255,13 @@ def test_a_missing_part_of_the_training_summary_is_named(folder, name):
 def test_clips_are_counted_for_every_class(folder):
     edit(folder, lambda raw: raw["training"]["clips_of_class"].pop(NAMES[0]))
     assert "clips_of_class needs a number for every class" in message(folder)
+
+
+def test_weights_that_are_no_numbers_are_refused(folder):
+    rewrite(folder, lambda tensors: tensors["0/localisation.classifier.bias"].fill_(torch.nan))
+    assert "must be finite and of type" in message(folder)
+
+
+def test_weights_of_another_type_are_refused(folder):
+    rewrite(folder, lambda tensors: tensors.update({k: v.int() for k, v in tensors.items()}))
+    assert "must be finite and of type torch.float32" in message(folder)
