@@ -13,6 +13,9 @@ from earmark.errors import UserError
 from earmark.timeline import FrameClock
 
 Probability = Annotated[float, Field(ge=0, le=1)]
+SEGMENT_SECONDS = 1.0
+"""The field's usual length of the segments in which events are scored."""
+
 Seconds = Annotated[float, Field(ge=0)]
 
 
@@ -96,7 +99,7 @@ class TuningSettings(Section):
     """What thresholds are chosen for, on validation data."""
 
     average: Literal["macro", "micro"] = "macro"
-    resolution_seconds: float = Field(1.0, gt=0)
+    resolution_seconds: float = Field(SEGMENT_SECONDS, gt=0)
 
 
 class DecodingSettings(Section):

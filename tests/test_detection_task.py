@@ -15,6 +15,8 @@ from earmark.formats.events import read_events
 from earmark.formats.scores import read_scores
 from earmark.formats.tags import read_tags
 from earmark.tasks.detection import detect, tag
+from earmark.tasks.evaluation import evaluate
+from earmark.tasks.picture import plot
 
 
 def test_one_table_of_all(model: Path, held_out: Scenes, tmp_path: Path) -> None:
@@ -148,3 +150,18 @@ def test_a_name_that_is_not_unicode_is_listed(
     assert list(report.events) == ["good.flac"]
     assert len(report.failures) == 1
     assert "must be Unicode" in report.text()
+
+
+def test_pictures_and_results_never_replace_what_is_read(
+    model: Path, held_out: Scenes, tmp_path: Path
+) -> None:
+    recording = tmp_path / "recording.png"
+    recording.write_bytes(sorted(held_out.audio.iterdir())[0].read_bytes())
+    table = tmp_path / "strong.tsv"
+    table.write_bytes(held_out.strong.read_bytes())
+    before = recording.read_bytes(), table.read_bytes()
+    with pytest.raises(UserError, match="may not replace the recording"):
+        plot(recording, model=model, out=recording)
+    with pytest.raises(UserError, match=r"ending in \.json"):
+        evaluate(table, table, json=table)
+    assert (recording.read_bytes(), table.read_bytes()) == before

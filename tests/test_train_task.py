@@ -371,3 +371,15 @@ def test_a_class_name_is_printable(clips: Scenes, tmp_path: Path) -> None:
     table.write_text(f'filename,event_labels\n{first},"two\nlines"\n')
     with pytest.raises(UserError, match="must be printable"):
         gather(table, clips.audio, "0", "auto", False, 0)
+
+
+def test_a_class_without_readable_clips_is_named(clips: Scenes, tmp_path: Path) -> None:
+    audio = tmp_path / "audio"
+    shutil.copytree(clips.audio, audio)
+    (audio / "broken.flac").write_bytes(b"")
+    table = tmp_path / "weak.tsv"
+    table.write_text(clips.weak.read_text() + "broken.flac\tghost\n")
+    words = {"audio": audio, "out": tmp_path / "m", "set": TINY, "skip_missing": True}
+    with pytest.raises(UserError, match="no clip of class 'ghost' can be read"):
+        train(table, validation="0", **words)
+    assert not (tmp_path / "m").exists()

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from earmark.config import SEGMENT_SECONDS
 from earmark.events import TIE_SECONDS, Event
 from earmark.metrics.counts import Counts, mean_over_classes, ratio
 
@@ -70,7 +71,7 @@ def segment_scores(
     reference: Mapping[str, Sequence[Event]],
     estimate: Mapping[str, Sequence[Event]],
     class_names: Sequence[str],
-    resolution_seconds: float = 1.0,
+    resolution_seconds: float = SEGMENT_SECONDS,
 ) -> SegmentScores:
     """Scores of estimated events against the reference's, clip by clip.
 

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from earmark.config import SEGMENT_SECONDS
 from earmark.errors import UserError
 from earmark.events import Event
 from earmark.formats.durations import read_durations
@@ -22,7 +23,6 @@ from earmark.metrics.segments import MOST_SEGMENTS, SegmentScores, segment_score
 from earmark.metrics.tagging import TaggingScores, tagging_scores
 
 DEFAULT_THRESHOLD = 0.5
-DEFAULT_RESOLUTION_SECONDS = 1.0
 SIGNIFICANT_DIGITS = 12
 
 _REMARKS = {
@@ -138,7 +138,7 @@ def evaluate(
     *,
     durations: Path | None = None,
     thresholds: str | float | Path | None = None,
-    resolution: float = DEFAULT_RESOLUTION_SECONDS,
+    resolution: float = SEGMENT_SECONDS,
     json: Path | None = None,
 ) -> Evaluation:
     """Scores predicted tags or events; which of the two, the columns tell.
@@ -170,7 +170,7 @@ def evaluate(
     true_rows = _by_clip(truth)
     found = _read_prediction(prediction, thresholds)
     predicted = (found.tags if found.events is None else found.events).keys()
-    if found.events is None and resolution != DEFAULT_RESOLUTION_SECONDS:
+    if found.events is None and resolution != SEGMENT_SECONDS:
         raise UserError(f"a resolution is for events; leave it out to score {prediction}")
     if found.events is not None and not truth.strong:
         raise UserError(

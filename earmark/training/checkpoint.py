@@ -40,7 +40,7 @@ def training_state(network: nn.Module, optimiser: torch.optim.Optimizer) -> dict
         for name, value in moments.items():
             state[f"optimiser/{index}/{name}"] = torch.as_tensor(value)
     state["random"] = torch.get_rng_state()
-    if torch.cuda.is_available():
+    if next(network.parameters()).is_cuda:
         state["random_cuda"] = torch.cuda.get_rng_state()
     return state
 
