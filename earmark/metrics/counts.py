@@ -16,7 +16,9 @@ def ratio(numerator: ArrayLike, denominator: ArrayLike) -> NDArray[np.float64]:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Counts:
-    """How often an estimate met its reference, per class (K,) or pooled (no axis).
+    """How often an estimate met its reference.
+
+    Per clip and class (N, K), per class (K,), or pooled (no axis).
 
     Attributes:
         tp: hits.
@@ -31,11 +33,20 @@ class Counts:
     @staticmethod
     def of(reference: NDArray[np.bool_], estimate: NDArray[np.bool_]) -> "Counts":
         """Counts per class of two tables (N, K) of yes and no."""
+        return Counts.per_clip(reference, estimate).drawn(as_weights(None, len(reference)))
+
+    @staticmethod
+    def per_clip(reference: NDArray[np.bool_], estimate: NDArray[np.bool_]) -> "Counts":
+        """Counts (N, K), each 0 or 1, of two tables (N, K) of yes and no."""
         return Counts(
-            np.sum(reference & estimate, axis=0),
-            np.sum(~reference & estimate, axis=0),
-            np.sum(reference & ~estimate, axis=0),
+            (reference & estimate).astype(np.int64),
+            (~reference & estimate).astype(np.int64),
+            (reference & ~estimate).astype(np.int64),
         )
+
+    def drawn(self, weights: NDArray[np.int64]) -> "Counts":
+        """Of counts (N, K), the sums (K,) over the clips, clip n taken ``weights[n]`` times."""
+        return Counts(weights @ self.tp, weights @ self.fp, weights @ self.fn)
 
     def pooled(self) -> "Counts":
         """The sums over the classes: what a micro average is taken of."""
@@ -66,3 +77,17 @@ def mean_over_classes(values: NDArray[Any]) -> float:
     """Mean of class values (K,), leaving out those that are not a number; NaN if none is left."""
     known = values[~np.isnan(values)]
     return float(known.mean()) if known.size else float("nan")
+
+
+def as_weights(weights: ArrayLike | None, clips: int) -> NDArray[np.int64]:
+    """How often each clip is taken (N,): once where nothing is said.
+
+    Raises:
+        ValueError: weights that are not ``clips`` whole numbers >= 0.
+    """
+    if weights is None:
+        return np.ones(clips, np.int64)
+    given = np.asarray(weights)
+    if given.shape != (clips,) or given.dtype.kind not in "iu" or np.any(given < 0):
+        raise ValueError(f"weights must be {clips} whole numbers >= 0, one a clip")
+    return given.astype(np.int64)

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from earmark.config import SEGMENT_SECONDS
 from earmark.events import TIE_SECONDS, Event
-from earmark.metrics.counts import Counts, mean_over_classes, ratio
+from earmark.metrics.counts import Counts, as_weights, mean_over_classes, ratio
 
 MOST_SEGMENTS = 2**40
 """A clip must have fewer segments: 35 years of milliseconds, so that sums stay in 64 bits."""
@@ -43,7 +43,8 @@ class SegmentScores:
     def macro_f1(self) -> float:
         """Mean of the class values, 0 for a class with nothing on either side.
 
-        sed_eval 0.2.1 leaves a class out of this mean where nothing was there or estimated.
+        sed_eval 0.2.1 leaves a class out of this mean where nothing was there, and also where
+        nothing was estimated, so that a class which is missed throughout costs nothing.
         """
         return mean_over_classes(self.counts.f1)
 
@@ -56,7 +57,8 @@ class SegmentScores:
     def error_rate(self) -> float:
         """(S + D + I) / n_reference.
 
-        Without any reference it is 0 if nothing was estimated, else infinite.
+        Without any reference it is 0 if nothing was estimated, else infinite (sed_eval 0.2.1: a
+        number of the order of 1e15).
         """
         errors = self.substitutions + self.deletions + self.insertions
         return float(ratio(errors, self.n_reference))
@@ -67,21 +69,20 @@ class SegmentScores:
         return ratio(self.counts.fp + self.counts.fn, self.counts.n_reference)
 
 
-def segment_scores(
-    reference: Mapping[str, Sequence[Event]],
-    estimate: Mapping[str, Sequence[Event]],
-    class_names: Sequence[str],
-    resolution_seconds: float = SEGMENT_SECONDS,
-) -> SegmentScores:
-    """Scores of estimated events against the reference's, clip by clip.
+class SegmentEvidence:
+    """Hits, false alarms and misses of every clip, to be scored in any draw of clips.
 
     An event is active in the segments from floor(onset / resolution) up to, not with,
     ceil(offset / resolution). Overlapping events of a class in a clip are one; events without
     length are set aside. No clip needs a duration: a segment in which nothing is active on
     either side changes no score.
 
+    sed_eval 0.2.1 divides without a tolerance, so that 0.3 s begins in segment 2 of 0.1 s, and
+    takes an event without length, unless it lies on an edge, for a segment.
+
     Args:
         reference: events of every clip that is scored; a clip without events has an empty list.
+            Their order is the order of the clips.
         estimate: events of the same clips; one that is left out has none.
         class_names: the K classes, with every label on either side.
         resolution_seconds: length of a segment, above 0.
@@ -91,55 +92,96 @@ def segment_scores(
             event that starts before 0, ends before its start, or ends only after
             ``MOST_SEGMENTS``, or a resolution that isn't above 0.
     """
-    if not resolution_seconds > 0:
-        raise ValueError(f"resolution_seconds must be above 0, came as {resolution_seconds}")
-    if strays := estimate.keys() - reference.keys():
-        raise ValueError(f"an estimated clip isn't in the reference: '{min(strays)}'")
-    clip_index = {clip: index for index, clip in enumerate(reference)}
-    class_index = {name: index for index, name in enumerate(class_names)}
-    truth = _runs(reference, clip_index, class_index, resolution_seconds)
-    given = _runs(estimate, clip_index, class_index, resolution_seconds)
 
-    # All clips on one axis, cut wherever an event starts or stops: between two cuts nothing
-    # changes, so a piece stands for all of its segments and their number costs nothing.
-    lengths = np.zeros(len(reference), np.int64)
-    for clip, _, _, stop in (truth, given):
-        np.maximum.at(lengths, clip, stop)
-    starts = np.cumsum(lengths) - lengths
-    placed = [
-        (starts[clip] + first, starts[clip] + stop, label)
-        for clip, label, first, stop in (truth, given)
-    ]
-    cuts = np.unique(np.concatenate([edge for run in placed for edge in run[:2]]))
-    segments = np.diff(cuts)  # (P,) segments in each piece
+    def __init__(
+        self,
+        reference: Mapping[str, Sequence[Event]],
+        estimate: Mapping[str, Sequence[Event]],
+        class_names: Sequence[str],
+        resolution_seconds: float = SEGMENT_SECONDS,
+    ) -> None:
+        if not resolution_seconds > 0:
+            raise ValueError(f"resolution_seconds must be above 0, came as {resolution_seconds}")
+        if strays := estimate.keys() - reference.keys():
+            raise ValueError(f"an estimated clip isn't in the reference: '{min(strays)}'")
+        clip_index = {clip: index for index, clip in enumerate(reference)}
+        class_index = {name: index for index, name in enumerate(class_names)}
+        truth = _runs(reference, clip_index, class_index, resolution_seconds)
+        given = _runs(estimate, clip_index, class_index, resolution_seconds)
 
-    k = max(1, len(class_names))
-    wanted, found = (_active_cells(cuts, k, *run) for run in placed)
+        # All clips on one axis, cut wherever an event starts or stops: between two cuts nothing
+        # changes, so a piece stands for all of its segments and their number costs nothing.
+        lengths = np.zeros(len(reference), np.int64)
+        for clip, _, _, stop in (truth, given):
+            np.maximum.at(lengths, clip, stop)
+        starts = np.cumsum(lengths) - lengths
+        placed = [
+            (starts[clip] + first, starts[clip] + stop, label)
+            for clip, label, first, stop in (truth, given)
+        ]
+        cuts = np.unique(np.concatenate([edge for run in placed for edge in run[:2]]))
+        segments = np.diff(cuts)  # (P,) segments in each piece
+        # Of the clips that start in one place the last has a length, the others none.
+        clip_of = np.searchsorted(starts, cuts[:-1], side="right") - 1
 
-    def per_class(cells: NDArray[np.int64]) -> NDArray[np.int64]:
-        count = np.zeros(len(class_names), np.int64)
-        np.add.at(count, cells % k, segments[cells // k])
-        return count
+        k = max(1, len(class_names))
+        wanted, found = (_active_cells(cuts, k, *run) for run in placed)
 
-    def per_piece(cells: NDArray[np.int64]) -> NDArray[np.int64]:
-        return np.bincount(cells // k, minlength=len(segments))
+        def per_clip(cells: NDArray[np.int64]) -> NDArray[np.int64]:
+            count = np.zeros((len(reference), len(class_names)), np.int64)
+            piece, label = np.divmod(cells, k)
+            np.add.at(count, (clip_of[piece], label), segments[piece])
+            return count
 
-    false_alarms = np.setdiff1d(found, wanted, assume_unique=True)
-    misses = np.setdiff1d(wanted, found, assume_unique=True)
-    fp, fn = per_piece(false_alarms), per_piece(misses)
-    substituted = np.minimum(fp, fn)
-    return SegmentScores(
-        class_names=tuple(class_names),
-        resolution_seconds=resolution_seconds,
-        counts=Counts(
-            tp=per_class(np.intersect1d(wanted, found, assume_unique=True)),
-            fp=per_class(false_alarms),
-            fn=per_class(misses),
-        ),
-        substitutions=int(segments @ substituted),
-        deletions=int(segments @ (fn - substituted)),
-        insertions=int(segments @ (fp - substituted)),
-    )
+        def per_piece(cells: NDArray[np.int64]) -> NDArray[np.int64]:
+            return np.bincount(cells // k, minlength=len(segments))
+
+        false_alarms = np.setdiff1d(found, wanted, assume_unique=True)
+        misses = np.setdiff1d(wanted, found, assume_unique=True)
+        hits = np.intersect1d(wanted, found, assume_unique=True)
+        self._class_names = tuple(class_names)
+        self._resolution_seconds = resolution_seconds
+        self._counts = Counts(per_clip(hits), per_clip(false_alarms), per_clip(misses))
+        self._substitutions = np.zeros(len(reference), np.int64)
+        substituted = np.minimum(per_piece(false_alarms), per_piece(misses))
+        np.add.at(self._substitutions, clip_of, segments * substituted)
+
+    @property
+    def clips(self) -> int:
+        """N, how many clips there are."""
+        return len(self._substitutions)
+
+    def scores(self, weights: NDArray[np.int64] | None = None) -> SegmentScores:
+        """The scores where clip n is there ``weights[n]`` times (N,); once where nothing is said.
+
+        Raises:
+            ValueError: weights that are not N whole numbers >= 0.
+        """
+        times = as_weights(weights, self.clips)
+        counts = self._counts.drawn(times)
+        substitutions = int(times @ self._substitutions)
+        return SegmentScores(
+            class_names=self._class_names,
+            resolution_seconds=self._resolution_seconds,
+            counts=counts,
+            substitutions=substitutions,
+            deletions=int(counts.fn.sum()) - substitutions,
+            insertions=int(counts.fp.sum()) - substitutions,
+        )
+
+
+def segment_scores(
+    reference: Mapping[str, Sequence[Event]],
+    estimate: Mapping[str, Sequence[Event]],
+    class_names: Sequence[str],
+    resolution_seconds: float = SEGMENT_SECONDS,
+) -> SegmentScores:
+    """Scores of estimated events against the reference's, clip by clip.
+
+    The arguments, what is active where, and the errors are those of ``SegmentEvidence``; keep
+    one of these to score draws of clips.
+    """
+    return SegmentEvidence(reference, estimate, class_names, resolution_seconds).scores()
 
 
 def touched_segments(

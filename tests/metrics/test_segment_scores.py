@@ -1,6 +1,7 @@
 """Segment scores against a loop over segments, sed_eval's asserted numbers, and properties."""
 
 import math
+import warnings
 from dataclasses import replace
 
 import numpy as np
@@ -9,7 +10,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from earmark.events import Event
-from earmark.metrics.segments import segment_scores
+from earmark.metrics.counts import Counts
+from earmark.metrics.segments import SegmentEvidence, segment_scores
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore")
+    import sed_eval
 
 NAMES = ("bell", "car", "dog")
 
@@ -77,6 +83,125 @@ def test_scores_equal_their_slow_twin(pair, tenths):
     assert np.all(scores.class_error_rate >= 0)
     assert int(scores.overall.fn) == scores.substitutions + scores.deletions
     assert int(scores.overall.fp) == scores.substitutions + scores.insertions
+
+
+@settings(deadline=None, max_examples=60)
+@given(pairs(), st.sampled_from([1, 10, 17]), st.data())
+def test_weights_are_clips_that_occur_so_often(pair, tenths, data):
+    reference, estimate = pair
+    times = [data.draw(st.integers(0, 3)) for _ in reference]
+    repeated = [
+        {
+            f"{clip} {copy}": side[clip]
+            for clip, count in zip(reference, times, strict=True)
+            for copy in range(count)
+            if clip in side
+        }
+        for side in pair
+    ]
+    evidence = SegmentEvidence(reference, estimate, NAMES, tenths / 10)
+    drawn = evidence.scores(np.array(times, np.int64))
+    assert numbers(drawn) == numbers(segment_scores(*repeated, NAMES, tenths / 10))
+    assert evidence.clips == len(reference)
+
+
+def by_sed_eval(reference, estimate, resolution_seconds):
+    """sed_eval's segment-based metrics; events without length are set aside before."""
+    peer = sed_eval.sound_event.SegmentBasedMetrics(list(NAMES), resolution_seconds)
+    for clip in reference:
+        rows = [
+            [
+                {
+                    "filename": clip,
+                    "onset": event.onset_seconds,
+                    "offset": event.offset_seconds,
+                    "event_label": event.label,
+                }
+                for event in side.get(clip, ())
+                if event.duration_seconds > 0
+            ]
+            for side in (reference, estimate)
+        ]
+        peer.evaluate(*rows)
+    return peer
+
+
+def same(ours, theirs):
+    assert float(ours) == pytest.approx(theirs, abs=1e-9)
+
+
+@settings(deadline=None, max_examples=60)
+@given(pairs(), st.integers(1, 20))
+def test_sed_eval_finds_the_same(pair, resolution_eighths):
+    # Eighths of a second, in which a quotient is exact where a boundary lies on a segment's edge:
+    # what sed_eval does beside one is shown below.
+    resolution = resolution_eighths / 8
+    reference, estimate = (
+        {
+            clip: [
+                Event(round(e.onset_seconds * 10) / 8, round(e.offset_seconds * 10) / 8, e.label)
+                for e in events
+            ]
+            for clip, events in side.items()
+        }
+        for side in pair
+    )
+    ours = segment_scores(reference, estimate, NAMES, resolution)
+    peer = by_sed_eval(reference, estimate, resolution)
+    assert (ours.substitutions, ours.deletions, ours.insertions) == tuple(
+        peer.overall[letter] for letter in "SDI"
+    )
+    theirs = peer.results_overall_metrics()
+    compare_counts(ours.overall, theirs["f_measure"])
+    if ours.n_reference:
+        same(ours.error_rate, theirs["error_rate"]["error_rate"])
+    by_class = peer.results_class_wise_metrics()
+    for k, name in enumerate(NAMES):
+        counts = ours.counts
+        of_class = Counts(counts.tp[k], counts.fp[k], counts.fn[k])
+        compare_counts(of_class, by_class[name]["f_measure"])
+        if counts.n_reference[k]:
+            same(ours.class_error_rate[k], by_class[name]["error_rate"]["error_rate"])
+    # A class without reference or without estimate is left out of sed_eval's mean; ours has its 0.
+    known = (ours.counts.n_reference > 0) & (ours.counts.tp + ours.counts.fp > 0)
+    if known.any():
+        theirs = peer.results_class_wise_average_metrics()["f_measure"]["f_measure"]
+        same(ours.counts.f1[known].mean(), theirs)
+        same(ours.macro_f1, theirs * known.sum() / len(NAMES))
+
+
+def compare_counts(counts, theirs):
+    """sed_eval has no F1 without a reference or without an estimate; ours is 0, as is theirs when
+    both are there and nothing is hit."""
+    if counts.n_reference:
+        same(counts.recall, theirs["recall"])
+    if counts.tp + counts.fp:
+        same(counts.precision, theirs["precision"])
+    if counts.n_reference and counts.tp + counts.fp:
+        same(counts.f1, theirs["f_measure"])
+    else:
+        assert math.isnan(theirs["f_measure"])
+        assert counts.f1 == 0
+
+
+def test_where_sed_eval_differs():
+    # A class that is missed throughout costs nothing in its mean over the classes.
+    truth = {"clip": [Event(0, 1, "car"), Event(0, 1, "dog")]}
+    peer = by_sed_eval(truth, car((0, 1)), 1.0)
+    assert peer.results_class_wise_average_metrics()["f_measure"]["f_measure"] == 1
+    assert segment_scores(truth, car((0, 1)), NAMES).macro_f1 == pytest.approx(1 / 3)
+    # Without a reference its error rate is finite.
+    peer = by_sed_eval({"clip": []}, car((0, 1)), 1.0)
+    assert 1e15 < peer.results_overall_metrics()["error_rate"]["error_rate"] < math.inf
+    assert segment_scores({"clip": []}, car((0, 1)), NAMES).error_rate == math.inf
+    # Floating point decides at a segment's edge.
+    assert by_sed_eval(car((0.3, 0.6)), {}, 0.1).overall["Nref"] == 4
+    assert segment_scores(car((0.3, 0.6)), {}, NAMES, 0.1).n_reference == 3
+    # An event without length is active, unless it lies on an edge.
+    peer = sed_eval.sound_event.SegmentBasedMetrics(list(NAMES), 1.0)
+    peer.evaluate([{"onset": t, "offset": t, "event_label": "car"} for t in (1.5, 3.0)], [])
+    assert peer.overall["Nref"] == 1
+    assert segment_scores(car((1.5, 1.5), (3, 3)), {}, NAMES).n_reference == 0
 
 
 @settings(deadline=None, max_examples=30)
@@ -193,3 +318,17 @@ def test_a_clip_outside_the_list_and_a_resolution_of_zero_are_refused():
     for resolution in (0.0, -1.0, math.nan):
         with pytest.raises(ValueError, match="above 0"):
             segment_scores({}, {}, NAMES, resolution)
+
+
+def test_weights_that_are_no_draw_are_refused():
+    with pytest.raises(ValueError, match="1 whole numbers"):
+        SegmentEvidence({"clip": []}, {}, NAMES).scores(np.array([1, 1]))
+
+
+def test_clips_without_events_keep_their_place():
+    # Neither takes any room on the axis on which the clips are laid out.
+    truth = {"a": [], "b": [Event(2, 4, "car")], "c": [], "d": [Event(0, 1, "dog")], "e": []}
+    evidence = SegmentEvidence(truth, {"d": [Event(0, 1, "bell")]}, NAMES)
+    for clip, expected in enumerate([(0, 0, 0), (0, 2, 0), (0, 0, 0), (1, 0, 0), (0, 0, 0)]):
+        scores = evidence.scores(np.eye(5, dtype=np.int64)[clip])
+        assert (scores.substitutions, scores.deletions, scores.insertions) == expected

@@ -1,14 +1,15 @@
 """Tag scores against loops, scikit-learn and hand-made examples."""
 
 import math
+from statistics import NormalDist
 
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from earmark.metrics.counts import ratio
-from earmark.metrics.tagging import average_precision, tagging_scores
+from earmark.metrics.counts import as_weights, ratio
+from earmark.metrics.tagging import TaggingEvidence, average_precision, roc_auc, tagging_scores
 
 
 @st.composite
@@ -37,6 +38,41 @@ def average_precision_by_loops(tags, values):
     return area
 
 
+def roc_auc_by_loops(tags, values):
+    """The share of pairs that are in order, ties half."""
+    positives = [v for t, v in zip(tags, values, strict=True) if t]
+    negatives = [v for t, v in zip(tags, values, strict=True) if not t]
+    points = sum((p > n) + (p == n) / 2 for p in positives for n in negatives)
+    return points / (len(positives) * len(negatives)) if positives and negatives else math.nan
+
+
+def label_precisions_by_loops(tags, values):
+    """Of every true tag its class, and the share of true tags from its rank in the clip up."""
+    for row, scores in zip(tags.tolist(), values.tolist(), strict=True):
+        for k in range(len(row)):
+            if row[k]:
+                above = [j for j in range(len(row)) if scores[j] >= scores[k]]
+                yield k, sum(row[j] for j in above) / len(above)
+
+
+def mean(values):
+    return sum(values) / len(values) if values else math.nan
+
+
+def numbers(scores):
+    """Everything that is said of a table, as one array."""
+    classes = (
+        *(scores.counts.tp, scores.counts.fp, scores.counts.fn, scores.average_precision),
+        *(scores.roc_auc, scores.d_prime, scores.label_ranking_precision),
+    )
+    pooled = (
+        *(scores.micro.f1, scores.macro_f1, scores.mean_average_precision, scores.macro_roc_auc),
+        *(scores.micro_average_precision, scores.micro_roc_auc, scores.lwlrap),
+        *(scores.mean_d_prime, scores.d_prime_of_macro_roc_auc),
+    )
+    return np.concatenate([*classes, np.array(pooled, float)])
+
+
 @settings(deadline=None, max_examples=60)
 @given(tables(), st.sampled_from([0.0, 0.25, 0.4, 1.0]))
 def test_scores_equal_their_slow_twins(table, threshold):
@@ -56,6 +92,167 @@ def test_scores_equal_their_slow_twins(table, threshold):
         assert scores.mean_average_precision == pytest.approx(sum(areas) / len(areas))
     else:
         assert math.isnan(scores.mean_average_precision)
+
+
+@settings(deadline=None, max_examples=60)
+@given(tables())
+def test_rankings_equal_their_slow_twins(table):
+    tags, probabilities = table
+    classes = range(tags.shape[1])
+    scores = tagging_scores(tags, probabilities, 0.5, [f"class {k}" for k in classes])
+    areas = [roc_auc_by_loops(tags[:, k], probabilities[:, k]) for k in classes]
+    assert scores.roc_auc.tolist() == pytest.approx(areas, abs=1e-12, nan_ok=True)
+    known = [area for area in areas if not math.isnan(area)]
+    assert scores.macro_roc_auc == pytest.approx(mean(known), nan_ok=True)
+    assert scores.classes_without_roc_auc == len(areas) - len(known)
+    pooled = roc_auc_by_loops(tags.ravel(), probabilities.ravel())
+    assert scores.micro_roc_auc == pytest.approx(pooled, abs=1e-12, nan_ok=True)
+    pooled = average_precision_by_loops(tags.ravel(), probabilities.ravel()) if tags.any() else None
+    assert scores.micro_average_precision == pytest.approx(pooled or math.nan, nan_ok=True)
+    shares = list(label_precisions_by_loops(tags, probabilities))
+    by_class = [mean([share for k, share in shares if k == label]) for label in classes]
+    assert scores.label_ranking_precision.tolist() == pytest.approx(by_class, nan_ok=True)
+    assert scores.lwlrap == pytest.approx(mean([share for _, share in shares]), nan_ok=True)
+
+
+@st.composite
+def drawn_tables(draw):
+    """A table, and how often each of its clips is drawn."""
+    tags, probabilities = draw(tables())
+    times = draw(st.lists(st.integers(0, 3), min_size=len(tags), max_size=len(tags)))
+    return tags, probabilities, np.array(times)
+
+
+@settings(deadline=None, max_examples=60)
+@given(drawn_tables())
+def test_weights_are_clips_that_occur_so_often(drawn):
+    tags, probabilities, times = drawn
+    names = [f"class {k}" for k in range(tags.shape[1])]
+    evidence = TaggingEvidence(tags, probabilities, 0.4, names)
+    repeated = (np.repeat(table, times, axis=0) for table in (tags, probabilities))
+    np.testing.assert_allclose(
+        numbers(evidence.scores(times)), numbers(tagging_scores(*repeated, 0.4, names)), atol=1e-12
+    )
+    assert evidence.clips == len(tags)
+
+
+@settings(deadline=None, max_examples=40)
+@given(drawn_tables())
+def test_scikit_learn_ranks_the_same(drawn):
+    metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is a test-only peer")
+    tags, probabilities, times = drawn
+    names = [f"class {k}" for k in range(tags.shape[1])]
+    scores = TaggingEvidence(tags, probabilities, 0.4, names).scores(times)
+    columns = [*zip(tags.T, probabilities.T, strict=True), (tags.ravel(), probabilities.ravel())]
+    precisions = [*scores.average_precision, scores.micro_average_precision]
+    areas = [*scores.roc_auc, scores.micro_roc_auc]
+    for (truth, values), precision, area in zip(columns, precisions, areas, strict=True):
+        weights = np.repeat(times, len(truth) // len(times))
+        drawn_truth, drawn_values = np.repeat(truth, weights), np.repeat(values, weights)
+        if drawn_truth.any():
+            theirs = metrics.average_precision_score(drawn_truth, drawn_values)
+            assert precision == pytest.approx(theirs, abs=1e-9)
+        else:
+            # scikit-learn says 0 and warns: nothing can be found, which is no failure.
+            assert math.isnan(precision)
+        if drawn_truth.any() and not drawn_truth.all():
+            theirs = metrics.roc_auc_score(drawn_truth, drawn_values)
+            assert area == pytest.approx(theirs, abs=1e-9)
+        else:
+            assert math.isnan(area)  # scikit-learn warns, and says so too
+    weights = times * tags.sum(axis=1)
+    if tags.shape[1] == 1:
+        # One column would be read as a binary problem. A clip's only label ranks first.
+        assert scores.lwlrap == (1 if weights.any() else pytest.approx(math.nan, nan_ok=True))
+    elif weights.any():
+        theirs = metrics.label_ranking_average_precision_score(
+            tags, probabilities, sample_weight=weights
+        )
+        assert scores.lwlrap == pytest.approx(theirs, abs=1e-9)
+    else:
+        assert math.isnan(scores.lwlrap)
+
+
+@pytest.mark.parametrize("levels", [2, 5, 10**6])
+def test_scikit_learn_ranks_thousands_of_ties_the_same(levels):
+    metrics = pytest.importorskip("sklearn.metrics", reason="scikit-learn is a test-only peer")
+    rng = np.random.default_rng(levels)
+    tags = rng.random((3000, 6)) < 0.2
+    given = np.floor(levels * (rng.random(tags.shape) + tags) / 2) / levels
+    scores = tagging_scores(tags, given, 0.5, list("abcdef"))
+    for average, precision, area in (
+        ("macro", scores.mean_average_precision, scores.macro_roc_auc),
+        ("micro", scores.micro_average_precision, scores.micro_roc_auc),
+    ):
+        theirs = metrics.average_precision_score(tags, given, average=average)
+        assert precision == pytest.approx(theirs, abs=1e-9)
+        theirs = metrics.roc_auc_score(tags, given, average=average)
+        assert area == pytest.approx(theirs, abs=1e-9)
+    theirs = metrics.label_ranking_average_precision_score(
+        tags, given, sample_weight=tags.sum(axis=1)
+    )
+    assert scores.lwlrap == pytest.approx(theirs, abs=1e-9)
+
+
+def test_d_prime_is_how_far_two_normal_distributions_lie_apart():
+    rng = np.random.default_rng(0)
+    apart = np.array([0.5, 1.0, 2.0])
+    tags = np.arange(20_000)[:, None] % 2 == np.zeros(3)
+    scores = tagging_scores(tags, rng.normal(size=tags.shape) + apart * tags, 0.5, list("abc"))
+    assert scores.d_prime == pytest.approx(apart, abs=0.05)
+    assert scores.mean_d_prime == pytest.approx(apart.mean(), abs=0.05)
+    # The mean of the areas lies under the area of the mean: the quantile bends upwards.
+    assert scores.d_prime_of_macro_roc_auc < scores.mean_d_prime - 0.02
+    quantile = NormalDist().inv_cdf(float(np.mean(scores.roc_auc)))
+    assert scores.d_prime_of_macro_roc_auc == pytest.approx(math.sqrt(2) * quantile, abs=1e-9)
+
+
+def test_d_prime_of_perfect_classes_is_infinite():
+    tags = np.array([[1, 1, 1, 0], [0, 0, 0, 0]])
+    right, tied, wrong, empty = [0.9, 0.1], [0.5, 0.5], [0.1, 0.9], [0.1, 0.1]
+
+    def of(*columns):
+        return tagging_scores(tags[:, : len(columns)], np.transpose(columns), 0.5, columns)
+
+    scores = of(right, tied, tied, empty)
+    assert scores.d_prime.tolist() == pytest.approx([math.inf, 0, 0, math.nan], nan_ok=True)
+    assert scores.mean_d_prime == math.inf
+    assert 0 < scores.d_prime_of_macro_roc_auc < math.inf
+    assert scores.classes_without_roc_auc == 1
+    assert of(right).d_prime_of_macro_roc_auc == math.inf
+    assert of(wrong).mean_d_prime == -math.inf
+    assert math.isnan(of(right, wrong).mean_d_prime)
+    assert of(right, wrong).d_prime_of_macro_roc_auc == 0
+
+
+def test_ties_are_worth_half_and_rank_last():
+    assert roc_auc([1, 0, 0, 1], [0.5] * 4) == 0.5
+    assert roc_auc([1, 0, 0], [0.5, 0.5, 0.1]) == 0.75
+    assert math.isnan(roc_auc([1, 1], [0.1, 0.2]))
+    assert math.isnan(roc_auc([], []))
+    scores = tagging_scores([[1, 0, 0]], [[0.5, 0.5, 0.1]], 0.5, ["a", "b", "c"])
+    assert scores.lwlrap == 0.5
+
+
+def test_lwlrap_weights_a_class_by_its_clips():
+    tags, given = [[1, 0], [1, 0], [0, 1]], [[0.9, 0.1], [0.9, 0.1], [0.9, 0.1]]
+    scores = tagging_scores(tags, given, 0.5, ["a", "b"])
+    assert scores.label_ranking_precision.tolist() == [1, 0.5]
+    assert scores.lwlrap == pytest.approx((2 * 1 + 0.5) / 3)
+
+
+@pytest.mark.parametrize("weights", [[1], [1, 1, 1], [1, -1], [1.0, 1.0], [[1, 1]]])
+def test_weights_that_are_no_draw_are_refused(weights):
+    with pytest.raises(ValueError, match="2 whole numbers"):
+        as_weights(weights, 2)
+    with pytest.raises(ValueError, match="2 whole numbers"):
+        TaggingEvidence([[1], [0]], [[0.5], [0.5]], 0.5, ["a"]).scores(weights)
+
+
+def test_an_empty_draw_is_like_no_clips():
+    scores = TaggingEvidence([[1], [0]], [[0.5], [0.5]], 0.4, ["a"]).scores(np.array([0, 0]))
+    assert scores.micro.f1 == 0
+    assert np.isnan([scores.micro_average_precision, scores.micro_roc_auc, scores.lwlrap]).all()
 
 
 @settings(deadline=None, max_examples=40)
@@ -93,6 +290,8 @@ def test_order_of_clips_and_classes_does_not_matter(table, random):
     assert other.counts.f1.tolist() == one.counts.f1[columns].tolist()
     np.testing.assert_allclose(other.average_precision, one.average_precision[columns])
     assert other.micro.f1 == one.micro.f1
+    np.testing.assert_array_equal(other.roc_auc, one.roc_auc[columns])
+    np.testing.assert_allclose(other.lwlrap, one.lwlrap)
 
 
 def test_a_probability_at_its_threshold_is_no_tag():
@@ -133,6 +332,8 @@ def test_nothing_to_score_is_zero_and_warns_nothing(shape):
     scores = tagging_scores(np.zeros(shape), np.zeros(shape), 0.5, ["a", "b", "c"][: shape[1]])
     assert scores.micro.f1 == 0
     assert math.isnan(scores.mean_average_precision)
+    assert np.isnan([scores.macro_roc_auc, scores.mean_d_prime, scores.micro_roc_auc]).all()
+    assert np.isnan([scores.micro_average_precision, scores.lwlrap]).all()
 
 
 def test_average_precision_without_positives_is_no_number():
