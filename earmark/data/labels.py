@@ -10,6 +10,7 @@ import numpy as np
 from earmark.audio import find_recordings
 from earmark.errors import UserError
 from earmark.events import Event
+from earmark.formats.audioset import segment_of
 from earmark.formats.labels import LabelTable
 
 # Clips without tags are spread like those of a class; no class has an empty name.
@@ -34,29 +35,25 @@ def find_clips(table: LabelTable, audio: Path) -> tuple[list[Clip], list[str]]:
 
     A filename matches the recording whose path in the folder ends with it, folder by folder:
     ``b/c.wav`` matches ``a/b/c.wav``, not ``a/bb/c.wav``. An absolute filename or one with ``..``
-    matches nothing.
+    matches nothing. A clip of a video that no path matches so is also looked for by the video's
+    id, and by its start where a recording's name says one (``segment_of``).
 
     Raises:
         UserError: a filename matches two recordings, two filenames match one, or none matches
             any.
     """
     recordings = find_recordings([audio])
-    by_base_name: dict[str, list[tuple[list[str], Path]]] = defaultdict(list)
-    for relative, path in recordings:
-        parts = relative.split("/")
-        by_base_name[parts[-1]].append((parts, path))
+    index = _Recordings(recordings, table.video_clips)
     path_of: dict[str, Path | None] = {}
     filename_of: dict[Path, str] = {}
     clips = []
     for row in table.rows:
         if row.filename not in path_of:
-            parts = _parts(row.filename)
-            candidates = by_base_name.get(parts[-1], []) if parts else []
-            matches = [path for ends, path in candidates if ends[-len(parts) :] == parts]
+            matches = index.matching(row.filename)
             if len(matches) > 1:
                 raise UserError(
                     f"a filename must match one recording, but '{row.filename}' matches "
-                    f"{matches[0]} and {matches[1]}; write more of the path",
+                    f"{matches[0]} and {matches[1]}; write more of the path, or keep one of them",
                     where=table.path,
                     line=row.line or None,
                 )
@@ -89,6 +86,31 @@ def find_clips(table: LabelTable, audio: Path) -> tuple[list[Clip], list[str]]:
             where=table.path,
         )
     return clips, [filename for filename, path in path_of.items() if path is None]
+
+
+class _Recordings:
+    """Recordings by the names that tables may have for them."""
+
+    def __init__(self, recordings: Iterable[tuple[str, Path]], video_clips: bool) -> None:
+        self._by_base_name: dict[str, list[tuple[list[str], Path]]] = defaultdict(list)
+        self._by_video: dict[str, list[tuple[int | None, Path]]] = defaultdict(list)
+        for relative, path in recordings:
+            parts = relative.split("/")
+            self._by_base_name[parts[-1]].append((parts, path))
+            segment = segment_of(relative) if video_clips else None
+            if segment is not None:
+                self._by_video[segment[0]].append((segment[1], path))
+
+    def matching(self, filename: str) -> list[Path]:
+        """The recordings whose path ends with a filename, else those of its part of a video."""
+        parts = _parts(filename)
+        candidates = self._by_base_name.get(parts[-1], []) if parts else []
+        matches = [path for ends, path in candidates if ends[-len(parts) :] == parts]
+        segment = segment_of(filename) if self._by_video and not matches else None
+        if segment is None or segment[1] is None:
+            return matches
+        video, start = segment
+        return [path for begins, path in self._by_video.get(video, ()) if begins in (None, start)]
 
 
 def split(clips: Sequence[Clip], fraction: float, seed: int) -> tuple[list[Clip], list[Clip]]:

@@ -3,11 +3,16 @@
 ``training_set.csv`` and ``testing_set.csv`` are ``id,start,end,"names","mids"``; the ground
 truths are ``file onset offset label`` between tabs. The tables leave out the ``Y`` with which the
 names of the audio files start; the filenames given here have it.
+
+Submissions to the challenge look like the ground truths: tags (subtask A) like the weak ones,
+events (subtask B) like the strong ones.
 """
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from pathlib import Path
 
+from earmark.errors import UserError
 from earmark.events import Event
 from earmark.formats.label_table import (
     LabelRow,
@@ -15,11 +20,11 @@ from earmark.formats.label_table import (
     refuse_repeated_files,
     weak_table,
 )
-from earmark.formats.strong import strong_table
-from earmark.formats.tables import COMMA, Row, Table
+from earmark.formats.strong import event_cells, strong_table
+from earmark.formats.tables import COMMA, TAB, Row, Table, write_table
 
 # A YouTube id has 11 characters, so that a Y before it can be told from one in it.
-_CLIP = re.compile(r"(Y?)([\w-]{11})_(\d+\.\d+)_(\d+\.\d+)\.wav", re.ASCII)
+_CLIP = re.compile(r"(Y?)([\w-]{11})_(\d+\.\d+)_(\d+\.\d+)\.\w+", re.ASCII)
 _NUMBER = re.compile(r"\d+(\.\d+)?", re.ASCII)
 
 
@@ -31,11 +36,13 @@ def looks_like_dcase2017(table: Table) -> bool:
 
 
 def read_dcase2017(table: Table) -> LabelTable:
-    """Tags of a training or testing set, or a ground truth.
+    """Tags of a training or testing set, or a ground truth or submission.
 
-    A ground truth is weak where the times of every row are those in its filename: there they are
-    the clip's place in the video. A strong row of 0 to 0 is a clip in which the class was not
-    heard; see ``strong_table``.
+    It is weak where the times of every row are those in its filename: there they are the clip's
+    place in the video, and an empty label is a clip without tags. So strong rows that all last
+    from 0 to the end of clips from the start of their videos would be taken for weak ones; in
+    the official tables no such thing occurs. A strong row of 0 to 0 is a clip in which the class
+    was not heard; see ``strong_table``.
     """
     if not looks_like_dcase2017(table):
         raise table.error(
@@ -45,18 +52,84 @@ def read_dcase2017(table: Table) -> LabelTable:
     if table.delimiter == COMMA:
         return _read_set(table)
     times = [table.interval(row, 1, 2) for row in table.records]
+    if all(_place(row.cells[0]) == time for row, time in zip(table.records, times, strict=True)):
+        return _read_weak(table)
     for row in table.records:
         if not row.cells[3]:
             raise table.error("a row needs a label in column 4; fill it in", row)
-    if all(_place(row) == time for row, time in zip(table.records, times, strict=True)):
-        return _read_weak(table)
     return strong_table(
         table.path,
         (
             (_filename(table, row), Event(onset, offset, row.cells[3]), None, row.line)
             for row, (onset, offset) in zip(table.records, times, strict=True)
         ),
+        video_clips=True,
     )
+
+
+def write_dcase2017_events(path: Path, rows: Iterable[tuple[str, Event]]) -> None:
+    """Events as a submission to subtask B: file, onset, offset, label, without a header.
+
+    A file called ``Y<id>_<start>_<end>`` is named as in the ground truths: in no folder, without
+    the Y, ending in ``.wav``. A clip without events has no row; without any event the table is
+    empty.
+
+    Raises:
+        UserError: two recordings would have one name, or the file can't be written.
+    """
+    found = list(rows)
+    name_of = _submitted_names(path, [filename for filename, _ in found])
+    ordered = sorted(
+        ((name_of[filename], event) for filename, event in found),
+        key=lambda row: (row[0], row[1].onset_seconds, row[1].label, row[1].offset_seconds),
+    )
+    write_table(path, ([name, *event_cells(event)] for name, event in ordered), TAB)
+
+
+def write_dcase2017_tags(
+    path: Path, filenames: Sequence[str], labels: Sequence[Iterable[str]]
+) -> None:
+    """Tags as a submission to subtask A: file, start, end, tag, without a header; a row a tag.
+
+    Files are named as ``write_dcase2017_events`` names them, and the times are the clip's place
+    in its video, as in the weak ground truths. A clip without tags is a row with an empty label:
+    the challenge's own scorer forgets what was missed in a clip that has no row.
+
+    Raises:
+        UserError: a file's name doesn't say its place in a video, two recordings would have one
+            name, or the file can't be written.
+    """
+    name_of = _submitted_names(path, filenames)
+    rows: list[tuple[str, str, str, str]] = []
+    for filename, tags in zip(filenames, labels, strict=True):
+        place = _place(name_of[filename])
+        if place is None:
+            raise UserError(
+                "tags for DCASE 2017 say each clip's place in its video, so that recordings must "
+                f"be called Y<id>_<start>_<end>.wav, came as '{filename}'; write another format",
+                where=path,
+            )
+        start, end = (f"{seconds:.3f}" for seconds in place)
+        of_file = sorted(set(tags))
+        if "" in of_file:
+            raise ValueError("a label may not be empty")
+        rows += [(name_of[filename], start, end, tag) for tag in of_file or [""]]
+    write_table(path, sorted(rows), TAB)
+
+
+def _submitted_names(path: Path, filenames: Iterable[str]) -> dict[str, str]:
+    """The name of each file as the ground truths have it."""
+    file_of: dict[str, str] = {}
+    for filename in filenames:
+        match = _CLIP.fullmatch(filename.rpartition("/")[2])
+        name = f"{match[2]}_{match[3]}_{match[4]}.wav" if match else filename
+        if file_of.setdefault(name, filename) != filename:
+            raise UserError(
+                f"two recordings would be called '{name}': '{file_of[name]}' and '{filename}'; "
+                "leave one out",
+                where=path,
+            )
+    return {filename: name for name, filename in file_of.items()}
 
 
 def _read_weak(table: Table) -> LabelTable:
@@ -64,13 +137,13 @@ def _read_weak(table: Table) -> LabelTable:
     line_of: dict[str, int] = {}
     for row in table.records:
         filename = _filename(table, row)
-        labels.setdefault(filename, set()).add(row.cells[3])
+        labels.setdefault(filename, set()).update(filter(None, [row.cells[3]]))
         line_of.setdefault(filename, row.line)
     rows = [
         LabelRow(filename, frozenset(of_file), line=line_of[filename])
         for filename, of_file in labels.items()
     ]
-    return weak_table(table.path, rows)
+    return weak_table(table.path, rows, video_clips=True)
 
 
 def _read_set(table: Table) -> LabelTable:
@@ -82,7 +155,7 @@ def _read_set(table: Table) -> LabelTable:
         clip = f"Y{table.filename(row, 0)}_{start:.3f}_{stop:.3f}.wav"
         rows.append(LabelRow(clip, labels[row.cells[4]], line=row.line))
     refuse_repeated_files(table.path, rows)
-    return weak_table(table.path, rows)
+    return weak_table(table.path, rows, video_clips=True)
 
 
 def _names_of_mids(table: Table) -> dict[str, str]:
@@ -145,8 +218,8 @@ def _mids(row: Row) -> tuple[str, ...]:
     return tuple(mid.strip() for mid in row.cells[4].split(",") if mid.strip())
 
 
-def _place(row: Row) -> tuple[float, float] | None:
-    match = _CLIP.fullmatch(row.cells[0])
+def _place(filename: str) -> tuple[float, float] | None:
+    match = _CLIP.fullmatch(filename)
     return (float(match[3]), float(match[4])) if match else None
 
 

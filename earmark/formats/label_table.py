@@ -40,6 +40,8 @@ class LabelTable:
         class_names: every class that the table names, sorted; also one without any positive.
         strong: whether the table gives events.
         zero_length_events: how many events were set aside because they last 0 s.
+        video_clips: whether filenames say a clip's place in a video; copies of such data name
+            the clip in several ways, see ``formats.audioset.segment_of``.
     """
 
     path: Path
@@ -47,12 +49,19 @@ class LabelTable:
     class_names: tuple[str, ...]
     strong: bool = False
     zero_length_events: int = 0
+    video_clips: bool = False
 
 
-def weak_table(path: Path, rows: list[LabelRow], class_names: Iterable[str] = ()) -> LabelTable:
+def weak_table(
+    path: Path,
+    rows: list[LabelRow],
+    class_names: Iterable[str] = (),
+    *,
+    video_clips: bool = False,
+) -> LabelTable:
     """A table of tags, with the classes of its rows and further ones."""
     names = set(class_names).union(*{row.labels for row in rows})
-    return LabelTable(path, tuple(rows), tuple(sorted(names)))
+    return LabelTable(path, tuple(rows), tuple(sorted(names)), video_clips=video_clips)
 
 
 def refuse_repeated_files(path: Path, rows: Iterable[LabelRow]) -> None:

@@ -32,7 +32,10 @@ def read_strong(table: Table) -> LabelTable:
 
 
 def strong_table(
-    path: Path, found: Iterable[tuple[str, Event | None, str | None, int]]
+    path: Path,
+    found: Iterable[tuple[str, Event | None, str | None, int]],
+    *,
+    video_clips: bool = False,
 ) -> LabelTable:
     """The table of (filename, event or None, group, line), files by first appearance."""
     events_of: dict[str, list[Event]] = {}
@@ -59,7 +62,7 @@ def strong_table(
         )
         for filename, events in events_of.items()
     )
-    return LabelTable(path, rows, tuple(sorted(class_names)), True, zero_length)
+    return LabelTable(path, rows, tuple(sorted(class_names)), True, zero_length, video_clips)
 
 
 def write_strong(path: Path, items: Iterable[tuple[str, Sequence[Event]]]) -> None:

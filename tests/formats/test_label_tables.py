@@ -296,7 +296,8 @@ def test_a_format_can_be_said(read, path):
     with pytest.raises(UserError, match=r"weak, segments.*folders; came as 'raven'"):
         read_labels(path, "raven")
     assert set(LABEL_FORMATS) == {
-        "weak", "segments", "strong", "wide", "esc50", "dcase2017", "folders"
+        "weak", "segments", "strong", "wide", "esc50", "dcase2017", "audioset", "audioset_strong",
+        "folders",
     }  # fmt: skip
 
 
