@@ -28,7 +28,7 @@ def load(model: str | Path, device: str = "auto") -> "Recogniser":
         UserError: the folder holds no model, or a damaged one.
     """
     # Torch takes a second to import; only who loads a model waits for it.
-    from earmark.inference.recogniser import Recogniser
+    from earmark.inference.fusion import load_recogniser
     from earmark.training.devices import choose_device
 
-    return Recogniser.load(model, choose_device(device))
+    return load_recogniser(Path(model), choose_device(device))

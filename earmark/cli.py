@@ -10,9 +10,11 @@ from earmark.tasks import MODULE_OF
 
 SUMMARIES = {
     "train": "Trains a model on clip-level tags.",
+    "fuse": "Makes one model of several: the mean of their probabilities.",
     "detect": "Finds which classes sound in recordings, and from when to when.",
     "tag": "Finds which classes sound anywhere in recordings.",
     "evaluate": "Scores predicted tags or events; which of the two, the columns tell.",
+    "compare": "Trains and scores recipes over several seeds, and writes the paper's tables.",
     "plot": "Draws a recording's spectrogram, probabilities and events.",
     "info": "Says what a model knows, where it comes from and how it decides.",
     "recipes": "Lists the recipes, or shows one.",

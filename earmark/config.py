@@ -7,7 +7,15 @@ from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    ValidationError,
+    model_validator,
+)
 
 from earmark.errors import UserError
 from earmark.timeline import FrameClock
@@ -52,9 +60,10 @@ class FeatureSettings(Section):
         return FrameClock(self.rate_hz, self.window_samples, self.hop_samples)
 
 
-class NetworkSettings(Section):
+class CrnnSettings(Section):
     """The layers between features and probabilities (paper, secs. 2.1, 2.3, 3, 4.1)."""
 
+    kind: Literal["crnn"] = "crnn"
     activation: Literal["gated", "relu"] = "gated"
     filters: int = Field(64, ge=1, le=4096)
     kernel_size: int = Field(3, ge=1, le=31)
@@ -69,7 +78,7 @@ class NetworkSettings(Section):
     dropout: float = Field(0.0, ge=0, lt=1)
 
     @model_validator(mode="after")
-    def _fits(self) -> "NetworkSettings":
+    def _fits(self) -> "CrnnSettings":
         if len(self.time_pooling) != len(self.frequency_pooling) or not self.time_pooling:
             raise ValueError("time_pooling and frequency_pooling need one number a block each")
         if self.kernel_size % 2 == 0:
@@ -80,6 +89,111 @@ class NetworkSettings(Section):
     def total_time_pooling(self) -> int:
         """Feature frames in one frame of the output."""
         return math.prod(self.time_pooling)
+
+
+class ContextMlpSettings(Section):
+    """A small perceptron on a few frames at a time: the baseline of DCASE 2017."""
+
+    kind: Literal["context_mlp"]
+    context_frames: int = Field(ge=1, le=1001)
+    hidden_units: tuple[Annotated[int, Field(ge=1, le=8192)], ...]
+    dropout: float = Field(ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _fits(self) -> "ContextMlpSettings":
+        if self.context_frames % 2 == 0:
+            raise ValueError("context_frames must be odd, so that a frame is in its middle")
+        return self
+
+    @property
+    def total_time_pooling(self) -> int:
+        """Feature frames in one frame of the output."""
+        return 1
+
+    @property
+    def localisation(self) -> str:
+        """How the clip follows from its frames."""
+        return "vote"
+
+
+class FrameCnnSettings(Section):
+    """Convolutions that keep time, and smoothed frame scores (Frame-CNN of DCASE 2017)."""
+
+    kind: Literal["frame_cnn"]
+    filters: int = Field(ge=1, le=4096)
+    layers: int = Field(ge=1, le=16)
+    kernel_frames: int = Field(ge=1, le=101)
+    smoothing_frames: tuple[Annotated[float, Field(gt=0, le=1000)], ...]
+    dropout: float = Field(ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _fits(self) -> "FrameCnnSettings":
+        if self.kernel_frames % 2 == 0:
+            raise ValueError("kernel_frames must be odd, so that a frame keeps its place")
+        if not self.smoothing_frames:
+            raise ValueError("smoothing_frames needs at least one width")
+        return self
+
+    @property
+    def total_time_pooling(self) -> int:
+        """Feature frames in one frame of the output."""
+        return 1
+
+    @property
+    def localisation(self) -> str:
+        """How the clip follows from its frames."""
+        return "attention_over_time"
+
+
+class MultiScaleCnnSettings(Section):
+    """A convolutional network for each of several input lengths (CNN-ensemble of DCASE 2017).
+
+    ``segment_frames`` are the lengths, 0 the whole clip; ``filters`` those of each block.
+    """
+
+    kind: Literal["multi_scale_cnn"]
+    segment_frames: tuple[Annotated[int, Field(ge=0, le=1_000_000)], ...]
+    filters: tuple[Annotated[int, Field(ge=1, le=4096)], ...]
+    dropout: float = Field(ge=0, lt=1)
+
+    @model_validator(mode="after")
+    def _fits(self) -> "MultiScaleCnnSettings":
+        if not self.segment_frames or not self.filters:
+            raise ValueError("segment_frames and filters need at least one number each")
+        return self
+
+    @property
+    def total_time_pooling(self) -> int:
+        """Feature frames in one frame of the output."""
+        return 1
+
+    @property
+    def localisation(self) -> str:
+        """How the clip follows from its frames."""
+        return "mean"
+
+
+NETWORKS: dict[str, type[Section]] = {
+    "crnn": CrnnSettings,
+    "context_mlp": ContextMlpSettings,
+    "frame_cnn": FrameCnnSettings,
+    "multi_scale_cnn": MultiScaleCnnSettings,
+}
+"""The settings of each kind of network, by the value of ``network.kind``."""
+
+
+def _kind_of_network(given: Any) -> str:
+    kind = given.get("kind", "crnn") if isinstance(given, Mapping) else getattr(given, "kind", "")
+    return str(kind)
+
+
+NetworkSettings = Annotated[
+    Annotated[CrnnSettings, Tag("crnn")]
+    | Annotated[ContextMlpSettings, Tag("context_mlp")]
+    | Annotated[FrameCnnSettings, Tag("frame_cnn")]
+    | Annotated[MultiScaleCnnSettings, Tag("multi_scale_cnn")],
+    Discriminator(_kind_of_network),
+]
 
 
 class TrainingSettings(Section):
@@ -122,7 +236,7 @@ class Settings(Section):
     """All settings of a system; a recipe is a TOML file of differences from these."""
 
     features: FeatureSettings = FeatureSettings()
-    network: NetworkSettings = NetworkSettings()
+    network: NetworkSettings = CrnnSettings()
     training: TrainingSettings = TrainingSettings()
     tuning: TuningSettings = TuningSettings()
     decoding: DecodingSettings = DecodingSettings()
@@ -199,15 +313,23 @@ def settings_from(tables: Mapping[str, Any], *, where: object = None) -> Setting
 
 def explain(error: ValidationError, model: type[BaseModel]) -> str:
     """The first complaint of pydantic in our words, with a suggestion for a misspelt key."""
-    first = error.errors()[0]
+    # A misspelt key explains a missing one.
+    first = min(error.errors(), key=lambda found: found["type"] != "extra_forbidden")
     path = [str(part) for part in first["loc"]]
+    kind = None
+    if "network" in path[:-1] and path[path.index("network") + 1] in NETWORKS:
+        kind = NETWORKS[path.pop(path.index("network") + 1)]  # of the union, not of the name
     name = ".".join(path)
+    if first["type"] == "union_tag_invalid":
+        given = first["input"].get("kind") if isinstance(first["input"], Mapping) else None
+        return f"{name}.kind must be one of {', '.join(NETWORKS)}, came as {str(given)[:60]!r}"
     if first["type"] == "extra_forbidden":
         for part in path[:-1]:
             inner = model.model_fields[part].annotation if part in model.model_fields else None
-            for kind in (inner, *get_args(inner)):
-                if isinstance(kind, type) and issubclass(kind, BaseModel):
-                    model = kind
+            inners = (kind,) if part == "network" else (inner, *get_args(inner))
+            for of_field in inners:
+                if isinstance(of_field, type) and issubclass(of_field, BaseModel):
+                    model = of_field
         known = list(model.model_fields)
         close = get_close_matches(path[-1], known, n=1, cutoff=0.5)
         hint = f"did you mean '{close[0]}'?" if close else f"known here: {', '.join(known)}"

@@ -44,6 +44,13 @@ def tuned_on_tags(
     return [rule_for(float(threshold), settings) for threshold in thresholds]
 
 
+def rules_of_tags(
+    rules: Sequence[ClassDecoding], settings: DecodingSettings
+) -> list[ClassDecoding]:
+    """Rules that know nothing but the tag thresholds of others: what tags alone give."""
+    return [rule_for(rule.tag_threshold, settings) for rule in rules]
+
+
 def rule_for(threshold: float, settings: DecodingSettings) -> ClassDecoding:
     """A rule with one threshold for tags and frames, the rest from the settings."""
     return ClassDecoding(

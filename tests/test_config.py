@@ -154,21 +154,49 @@ def test_a_file_of_ones_own_is_a_recipe(tmp_path):
 @pytest.mark.parametrize("name", recipes.names())
 def test_every_recipe_in_the_box_is_valid(name):
     tables = recipes.tables(name)
-    settings_from(tables, where=name)
+    assert recipes.systems(name, {})
     assert tomllib.loads(recipes.text(name)) == tables
     assert recipes.summary(name).endswith(".")
     assert len(recipes.summary(name)) > 20
 
 
 def leaves(tables):
-    return {(s, k): v for s, section in tables.items() for k, v in section.items()}
+    sections = {name: table for name, table in tables.items() if isinstance(table, dict)}
+    return {(s, k): v for s, section in sections.items() for k, v in section.items()}
 
 
 def test_a_recipe_says_only_what_differs_from_the_defaults():
     defaults = leaves(Settings().model_dump(mode="json"))
     for name in recipes.names():
         for place, value in leaves(recipes.tables(name)).items():
-            assert value != defaults[place], (name, place)
+            assert value != defaults.get(place), (name, place)
+
+
+def test_a_fusion_has_the_settings_of_its_members_under_its_own():
+    own = parse_assignments(["training.epochs=7"])
+    found = recipes.systems("fusion", own)
+    assert list(found) == ["gated-crnn-logmel", "gated-crnn-mfcc"]
+    for name, of_member in found.items():
+        (alone,) = recipes.systems(name, own).values()
+        fused = alone.training.model_copy(update={"fuse_epochs": 3})
+        assert of_member == alone.model_copy(update={"training": fused})
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("members = 3", "must be a list of recipes"),
+        ("members = ['demo', 'demo']", "must differ"),
+        ("members = ['demo', 'fusion']", "can't itself have members"),
+        ("members = ['dem']", "did you mean 'demo'"),
+        ("members = ['demo']\n[training]\nepoch = 1", "did you mean 'epochs'"),
+    ],
+)
+def test_members_that_cannot_be(tmp_path, text, message):
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        recipes.systems(str(path), {})
 
 
 def test_the_forms_of_the_paper():

@@ -12,7 +12,7 @@ from earmark import audio
 from earmark.config import ClassDecoding, settings_from
 from earmark.errors import UserError
 from earmark.features import FeatureExtractor, Normaliser, mel_filters
-from earmark.inference.recogniser import Recogniser
+from earmark.inference.fusion import load_recogniser
 from earmark.model import bundle
 from earmark.outputs import plots
 from earmark.tasks.picture import band_centres_hz, plot
@@ -98,7 +98,7 @@ def drawn(monkeypatch):
 def test_draws_what_the_recogniser_says(model, recording, drawn, tmp_path):
     out = tmp_path / "new" / "a.png"
     report = plot(recording, model=model, out=out, device="cpu")
-    recogniser = Recogniser.load(model)
+    recogniser = load_recogniser(model)
     events = recogniser.detect(recording)
     assert len(events) > 1
     assert report.events == drawn["detected"] == events
@@ -118,7 +118,7 @@ def test_draws_what_the_recogniser_says(model, recording, drawn, tmp_path):
 def test_a_long_recording_is_kept_in_few_columns(model, recording, drawn, monkeypatch, tmp_path):
     monkeypatch.setattr(plots.Envelope.__init__, "__defaults__", (20,))
     plot(recording, model=model, out=tmp_path / "a.png", device="cpu")
-    track = Recogniser.load(model).scores(recording)
+    track = load_recogniser(model).scores(recording)
     step = drawn["track"].clock.pooling // track.clock.pooling
     assert step == 4
     expected = [

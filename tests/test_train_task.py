@@ -14,7 +14,8 @@ from safetensors.numpy import load_file
 
 from earmark.errors import UserError
 from earmark.model.bundle import read_description
-from earmark.tasks.training import gather, train
+from earmark.tasks.training import train
+from earmark.tasks.training_data import gather
 
 
 def weights(model: Path) -> dict[str, np.ndarray]:
@@ -193,8 +194,8 @@ def test_validation_may_not_be_trained_on(clips: Scenes, tmp_path: Path) -> None
         (clips.weak, beside),
     ]:
         with pytest.raises(UserError, match="must not be trained on"):
-            gather(labels, clips.audio, str(validation), "auto", False, 0)
-    assert len(gather(parts, clips.audio, str(beside), "auto", False, 0).validation) == 1
+            gather(labels, clips.audio, str(validation))
+    assert len(gather(parts, clips.audio, str(beside)).held.clips) == 1
 
 
 def test_sources_may_not_be_on_both_sides(clips: Scenes, tmp_path: Path) -> None:
@@ -203,7 +204,7 @@ def test_sources_may_not_be_on_both_sides(clips: Scenes, tmp_path: Path) -> None
     for table, name in zip(tables, (first, second), strict=True):
         table.write_text(f"filename\tevent_labels\tgroup\n{name}\thorn\tnorth\n")
     with pytest.raises(UserError, match="both tables have the group 'north'"):
-        gather(tables[0], clips.audio, str(tables[1]), "auto", False, 0)
+        gather(tables[0], clips.audio, str(tables[1]))
 
 
 def test_validation_needs_a_tag(clips: Scenes, held_out: Scenes, tmp_path: Path) -> None:
@@ -211,7 +212,7 @@ def test_validation_needs_a_tag(clips: Scenes, held_out: Scenes, tmp_path: Path)
     table = tmp_path / "validation.tsv"
     table.write_text(f"filename\tevent_labels\n{sorted(held_out.audio.iterdir())[0].name}\t\n")
     with pytest.raises(UserError, match="at least one clip with a tag"):
-        gather(clips.weak, audio, str(table), "auto", False, 0)
+        gather(clips.weak, audio, str(table))
 
 
 def test_a_class_that_is_not_held_out_keeps_the_settings_threshold(
@@ -348,7 +349,7 @@ def test_damaged_features_are_computed_again(
     from earmark.data.clips import clip_features
     from earmark.features import FeatureExtractor
 
-    found = gather(clips.weak, clips.audio, "0", "auto", False, 0).training[:3]
+    found = gather(clips.weak, clips.audio, "0").training[:3]
     extractor = FeatureExtractor(settings_from(parse_assignments(TINY)).features)
     first = clip_features(found, extractor, tmp_path, max_clip_seconds=30.0).frames.copy()
     (tmp_path / name).unlink()
@@ -370,7 +371,7 @@ def test_a_class_name_is_printable(clips: Scenes, tmp_path: Path) -> None:
     table = tmp_path / "weak.csv"
     table.write_text(f'filename,event_labels\n{first},"two\nlines"\n')
     with pytest.raises(UserError, match="must be printable"):
-        gather(table, clips.audio, "0", "auto", False, 0)
+        gather(table, clips.audio, "0")
 
 
 def test_a_class_without_readable_clips_is_named(clips: Scenes, tmp_path: Path) -> None:

@@ -19,10 +19,18 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from earmark.config import ClassDecoding, Section, Settings, explain
+from earmark.config import (
+    ClassDecoding,
+    DecodingSettings,
+    Section,
+    Settings,
+    TuningSettings,
+    explain,
+)
 from earmark.errors import UserError
 from earmark.features import Normaliser
-from earmark.model.network import GatedCRNN
+from earmark.model.build import build
+from earmark.model.network import Network
 from earmark.timeline import FrameClock
 
 FORMAT_VERSION = 1
@@ -36,6 +44,11 @@ class ClockDescription(Section):
     window_samples: int
     hop_samples: int
     pooling: int
+
+    @property
+    def hop_seconds(self) -> float:
+        """The time from one frame to the next."""
+        return self.hop_samples * self.pooling / self.rate_hz
 
     @staticmethod
     def of(clock: FrameClock) -> "ClockDescription":
@@ -82,6 +95,9 @@ class TrainingSummary(Section):
     seconds: float
 
 
+MemberPath = Annotated[str, Field(pattern=r"^members/\w[\w.-]*$")]
+
+
 class Description(Section):
     """What ``model.json`` holds.
 
@@ -116,11 +132,42 @@ class Description(Section):
             raise ValueError("clock does not follow from the settings")
         return self
 
-    def network(self) -> GatedCRNN:
+    def network(self) -> Network:
         """The network, with weights yet to be loaded."""
         normaliser = Normaliser(np.array(self.normaliser.mean), np.array(self.normaliser.deviation))
         bands = self.settings.features.mel_bands
-        return GatedCRNN(self.settings.network, bands, len(self.class_names), normaliser)
+        return build(self.settings.network, bands, len(self.class_names), normaliser)
+
+
+class FusedDescription(Section):
+    """What the ``model.json`` of a fused model holds (paper, sec. 2.4).
+
+    Attributes:
+        members: the model folders whose posteriors it averages, within its own.
+        clock: of its frames, the finest of the members'.
+        tuning_settings: what the rules are tuned for.
+        decoding_settings: what they follow beside that.
+        thresholds: how the rules were chosen, in words.
+        validation: scores on the clips that chose them, by name.
+    """
+
+    format_version: int
+    package_version: str
+    class_names: tuple[str, ...] = Field(min_length=1)
+    members: tuple[MemberPath, ...] = Field(min_length=1, max_length=1000)
+    clock: ClockDescription
+    decoding: tuple[ClassDecoding, ...]
+    tuning_settings: TuningSettings
+    decoding_settings: DecodingSettings
+    thresholds: str
+    validation: dict[str, float]
+    licence_of_training_data: str
+
+    @model_validator(mode="after")
+    def _agrees(self) -> "FusedDescription":
+        if len(self.decoding) != len(self.class_names):
+            raise ValueError(f"decoding needs {len(self.class_names)} rules, one a class")
+        return self
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -128,7 +175,7 @@ class Bundle:
     """A model in memory: its description and the networks of its members."""
 
     description: Description
-    networks: tuple[GatedCRNN, ...]
+    networks: tuple[Network, ...]
 
 
 def describe(
@@ -178,19 +225,34 @@ def save(
         for number, state in enumerate(states)
         for name, tensor in state.items()
     }
-    text = json.dumps(description.model_dump(mode="json"), indent=1, ensure_ascii=False)
     (folder / ".model.safetensors.partial").unlink(missing_ok=True)
     save_file(tensors, folder / ".model.safetensors.partial")
+    _into_place(folder, "model.safetensors")
+    save_description(folder, description, card)
+
+
+def save_description(folder: Path, description: Description | FusedDescription, card: str) -> None:
+    """Writes ``README.md`` and ``model.json`` of a folder that has all else."""
+    text = json.dumps(description.model_dump(mode="json"), indent=1, ensure_ascii=False)
     (folder / ".README.md.partial").write_text(card, encoding="utf-8")
     (folder / ".model.json.partial").write_text(text + "\n", encoding="utf-8")
-    for name in ("model.safetensors", "README.md", "model.json"):
+    _into_place(folder, "README.md", "model.json")
+
+
+def _into_place(folder: Path, *names: str) -> None:
+    for name in names:
         with open(folder / f".{name}.partial", "rb") as file:
             os.fsync(file.fileno())
         os.replace(folder / f".{name}.partial", folder / name)
 
 
-def read_description(folder: Path) -> Description:
-    """The checked ``model.json`` of a model folder."""
+def members_of(folder: Path, description: FusedDescription) -> list[Path]:
+    """The model folders of a fused model's members."""
+    return [folder / member for member in description.members]
+
+
+def read_description(folder: Path) -> Description | FusedDescription:
+    """The checked ``model.json`` of a model folder; of a fused one, where members are folders."""
     path = folder / "model.json"
     if not path.is_file():
         raise UserError("is not a model folder (it has no model.json)", where=folder)
@@ -207,10 +269,14 @@ def read_description(folder: Path) -> Description:
             "the model was made by another version of earmark",
             where=path,
         )
+    fused = isinstance(raw.get("members"), list)
+    kind: type[Description | FusedDescription] = FusedDescription if fused else Description
     try:
-        description = Description.model_validate(raw)
+        description = kind.model_validate(raw)
     except ValidationError as error:
-        raise UserError(explain(error, Description), where=path) from error
+        raise UserError(explain(error, kind), where=path) from error
+    if isinstance(description, FusedDescription):
+        return description
     # A later version's defaults must not fill in for what a model was trained with.
     for name, section in [("settings", description.settings), *description.settings]:
         for key in type(section).model_fields:
@@ -220,8 +286,10 @@ def read_description(folder: Path) -> Description:
 
 
 def load(folder: Path) -> Bundle:
-    """A model from its folder, its networks ready to predict."""
+    """A system from its model folder, its networks ready to predict; a fused model is not one."""
     description = read_description(folder)
+    if isinstance(description, FusedDescription):
+        raise UserError("is a fused model; name one of its members", where=folder)
     path = folder / "model.safetensors"
     states: list[dict[str, Tensor]] = [{} for _ in range(description.members)]
     try:

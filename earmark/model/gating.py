@@ -37,10 +37,11 @@ class ReluConv(nn.Module):
         (B, C, T, F) -> (B, filters, T, F); ``lengths`` (B,) frames of each clip, or None.
     """
 
-    def __init__(self, channels: int, filters: int, kernel_size: int) -> None:
+    def __init__(self, channels: int, filters: int, kernel_size: int | tuple[int, int]) -> None:
         super().__init__()
+        time, bands = (kernel_size,) * 2 if isinstance(kernel_size, int) else kernel_size
         self.convolution = nn.Conv2d(
-            channels, filters, kernel_size, padding=kernel_size // 2, bias=False
+            channels, filters, (time, bands), padding=(time // 2, bands // 2), bias=False
         )
         self.norm = MaskedBatchNorm(filters)
 

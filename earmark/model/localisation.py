@@ -58,6 +58,30 @@ def pool(frame_logits: Tensor, log_weights: Tensor) -> tuple[Tensor, Tensor]:
     return (log_present - log_total).clamp(max=0.0), (log_absent - log_total).clamp(max=0.0)
 
 
+def inherit(frame_logits: Tensor, log_weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Means of the frames' log-probabilities and of their complements', (B, K) each.
+
+    Eq. 1 of these is the mean of the frames' own cross-entropies with the clip's tags: how
+    systems are trained whose frames inherit the tags of their clip.
+
+    Args:
+        frame_logits: (B, T, K).
+        log_weights: (B, T, K), -inf where a frame does not count.
+    """
+    share = log_weights.softmax(dim=1)
+    present = (share * logsigmoid(frame_logits)).sum(dim=1)
+    return present, (share * logsigmoid(-frame_logits)).sum(dim=1)
+
+
+def even_weights(frame_logits: Tensor, lengths: Tensor | None) -> Tensor:
+    """(B, T, K) log-weights that are the same for every frame of a clip, -inf beyond it."""
+    weights = torch.zeros_like(frame_logits)
+    if lengths is None:
+        return weights
+    beyond = ~frame_mask(lengths, frame_logits.shape[1])[:, :, None]
+    return weights.masked_fill(beyond, -torch.inf)
+
+
 class Localisation(nn.Module):
     """Frame classifier O(t), frame weights Z(t), and the clip's probabilities (eqs. 3-4).
 

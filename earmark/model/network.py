@@ -1,77 +1,35 @@
-"""The paper's unified network, wired: gated convolutions, recurrent layer, localisation."""
+"""What every network is: features in, frame and clip probabilities out."""
 
 import torch
 from torch import Tensor, nn
 
-from earmark.config import NetworkSettings
 from earmark.features import Normaliser
-from earmark.model.gating import GatedConv, ReluConv
-from earmark.model.localisation import Localisation, Localised
-from earmark.model.masking import MaskedMaxPool
-from earmark.model.recurrent import BiGru, GatedBiGru
+from earmark.model.localisation import Localised
 
 
-class GatedCRNN(nn.Module):
-    """From features to frame and clip probabilities (paper, Fig. 1).
-
-    Its AT and SED forms differ in ``settings.time_pooling`` alone.
+class Network(nn.Module):
+    """From features to frame and clip probabilities; a system says how in ``localise``.
 
     Shape:
-        features (B, T, F), ``lengths`` (B,) frames of each clip or None -> Localised with
-        ceil(T / total time pooling) frames. T = 0 raises ValueError.
+        features (B, T, F), ``lengths`` (B,) frames of each clip or None -> Localised.
+        T = 0 raises ValueError.
     """
 
     mean: Tensor
     deviation: Tensor
 
-    def __init__(
-        self, settings: NetworkSettings, bands: int, classes: int, normaliser: Normaliser
-    ) -> None:
+    def __init__(self, normaliser: Normaliser) -> None:
         super().__init__()
-        self.settings = settings
         # Not among the weights: a model folder keeps the normaliser in its description.
-        mean, deviation = (
-            torch.tensor(values, dtype=torch.float32)
-            for values in (normaliser.mean, normaliser.deviation)
-        )
-        self.register_buffer("mean", mean, persistent=False)
-        self.register_buffer("deviation", deviation, persistent=False)
-        layer = GatedConv if settings.activation == "gated" else ReluConv
-        self.layers = nn.ModuleList()
-        self.pools = nn.ModuleList()
-        channels = 1
-        for time, frequency in zip(settings.time_pooling, settings.frequency_pooling, strict=True):
-            for _ in range(settings.layers_per_block):
-                self.layers.append(layer(channels, settings.filters, settings.kernel_size))
-                channels = settings.filters
-            self.pools.append(MaskedMaxPool(time, frequency))
-            bands = -(-bands // frequency)
-        width = channels * bands
-        self.recurrent: BiGru | GatedBiGru | None = None
-        if settings.recurrent != "none":
-            recurrent = BiGru if settings.recurrent == "gru" else GatedBiGru
-            self.recurrent = recurrent(width, settings.recurrent_units)
-            width = 2 * settings.recurrent_units
-        self.localisation = Localisation(width, classes, settings.localisation)
+        for name, values in (("mean", normaliser.mean), ("deviation", normaliser.deviation)):
+            tensor = torch.tensor(values, dtype=torch.float32)
+            self.register_buffer(name, tensor, persistent=False)
 
     def forward(self, features: Tensor, lengths: Tensor | None = None) -> Localised:
         if features.shape[1] == 0:
             raise ValueError("the network needs at least one frame")
-        frames, lengths = self._frames(features, lengths)
-        with torch.autocast(features.device.type, enabled=False):
-            frames = frames.float()
-            if self.recurrent is not None:
-                frames = self.recurrent(frames, lengths)
-            frames = nn.functional.dropout(frames, self.settings.dropout, self.training)
-            localised: Localised = self.localisation(frames, lengths)
-        return localised
+        return self.localise((features - self.mean) / self.deviation, lengths)
 
-    def _frames(self, features: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
-        """Convolved features (B, T', C * F') and the clips' lengths in these frames."""
-        maps = ((features - self.mean) / self.deviation)[:, None]  # (B, 1, T, F)
-        for block, pool in enumerate(self.pools):
-            for step in range(self.settings.layers_per_block):
-                maps = self.layers[block * self.settings.layers_per_block + step](maps, lengths)
-            maps, lengths = pool(maps, lengths)
-            maps = nn.functional.dropout(maps, self.settings.dropout, self.training)
-        return maps.transpose(1, 2).flatten(start_dim=2), lengths
+    def localise(self, features: Tensor, lengths: Tensor | None) -> Localised:
+        """What ``forward`` gives, of normalised features."""
+        raise NotImplementedError

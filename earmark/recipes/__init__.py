@@ -1,11 +1,12 @@
 """The recipes: one TOML file a system, only its differences from the defaults, with reasons."""
 
+from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
-from earmark.config import read_toml
+from earmark.config import Settings, merge, read_toml, settings_from
 from earmark.errors import UserError
 
 DEFAULT = "gated-crnn-logmel"
@@ -32,6 +33,32 @@ def tables(recipe: str) -> dict[str, Any]:
     if recipe.endswith(".toml"):
         return read_toml(Path(recipe))
     return read_toml(Path(str(files(__package__).joinpath(f"{_known(recipe)}.toml"))))
+
+
+def systems(recipe: str, own: Mapping[str, Any]) -> dict[str, Settings]:
+    """The checked settings of each system of a recipe: of itself, or of the ``members`` it fuses.
+
+    Args:
+        recipe: in the box, or a TOML file.
+        own: settings of one's own, above the recipe's.
+    """
+    above = tables(recipe)
+    members = above.pop("members", None)
+    if members is None:
+        settings_from(above, where=recipe)
+        return {recipe: settings_from(merge(above, own), where="--set")}
+    if not (isinstance(members, list) and members and all(isinstance(m, str) for m in members)):
+        raise UserError("members must be a list of recipes", where=recipe)
+    if len(set(members)) < len(members):
+        raise UserError("members must differ", where=recipe)
+    found = {}
+    for member in members:
+        below = tables(member)
+        if "members" in below:
+            raise UserError(f"a member can't itself have members, as '{member}' has", where=recipe)
+        settings_from(merge(below, above), where=recipe)
+        found[member] = settings_from(merge(merge(below, above), own), where="--set")
+    return found
 
 
 def _known(name: str) -> str:

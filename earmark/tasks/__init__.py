@@ -7,21 +7,25 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from earmark.tasks.comparison import compare as compare
     from earmark.tasks.demonstration import demo as demo
     from earmark.tasks.description import info as info
     from earmark.tasks.description import recipes as recipes
     from earmark.tasks.detection import detect as detect
     from earmark.tasks.detection import tag as tag
     from earmark.tasks.evaluation import evaluate as evaluate
+    from earmark.tasks.fusion import fuse as fuse
     from earmark.tasks.picture import plot as plot
     from earmark.tasks.synthesis import synth as synth
     from earmark.tasks.training import train as train
 
 MODULE_OF = {
     "train": "training",
+    "fuse": "fusion",
     "detect": "detection",
     "tag": "detection",
     "evaluate": "evaluation",
+    "compare": "comparison",
     "plot": "picture",
     "info": "description",
     "recipes": "description",

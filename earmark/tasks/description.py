@@ -15,12 +15,30 @@ def info(model: Path) -> str:
     Raises:
         UserError: it is not a model folder, or a damaged one.
     """
-    from earmark.model.bundle import load
+    from earmark.model.bundle import read_description
     from earmark.outputs.card import card
 
-    bundle = load(model)
-    parameters = sum(p.numel() for network in bundle.networks for p in network.parameters())
-    return f"{card(bundle.description)}\n{parameters:,} parameters"
+    return f"{card(read_description(model))}\n{parameters_of(model):,} parameters"
+
+
+def parameters_of(model: Path) -> int:
+    """How many numbers a model learnt, of all its epochs and members."""
+    from earmark.model.bundle import FusedDescription, load, members_of, read_description
+
+    description = read_description(model)
+    if isinstance(description, FusedDescription):
+        return sum(parameters_of(member) for member in members_of(model, description))
+    return sum(p.numel() for network in load(model).networks for p in network.parameters())
+
+
+def training_seconds(model: Path) -> float:
+    """How long a model was trained, all its members together."""
+    from earmark.model.bundle import FusedDescription, members_of, read_description
+
+    description = read_description(model)
+    if isinstance(description, FusedDescription):
+        return sum(training_seconds(member) for member in members_of(model, description))
+    return description.training.seconds
 
 
 def recipes(name: str | None = None) -> str:

@@ -135,7 +135,7 @@ def tag(
     tags, failures = each_recording(recordings, "tagging", lambda _, path: recogniser.tag(path))
     names = list(tags)
     if labels:
-        rules = zip(recogniser.class_names, recogniser.description.decoding, strict=True)
+        rules = zip(recogniser.class_names, recogniser.rules, strict=True)
         thresholds = {name: rule.tag_threshold for name, rule in rules}
         decided = [
             [name for name, value in tags[recording].items() if value > thresholds[name]]
@@ -150,7 +150,7 @@ def tag(
 
 def _recogniser(model: Path, device: str) -> "Recogniser":
     # Torch takes a second to import: help and errors in what was typed should not wait for it.
-    from earmark.inference.recogniser import Recogniser
+    from earmark.inference.fusion import load_recogniser
     from earmark.training.devices import choose_device
 
-    return Recogniser.load(model, choose_device(device))
+    return load_recogniser(model, choose_device(device))

@@ -61,26 +61,24 @@ def plot(
     # Torch takes a second to import: errors in what was typed should not wait for it.
     from earmark.audio import blocks
     from earmark.features import FeatureExtractor
-    from earmark.inference.recogniser import Recogniser
+    from earmark.inference.fusion import load_recogniser
     from earmark.training.devices import choose_device
 
     chosen = choose_device(device)
-    recogniser = Recogniser.load(model, chosen)
-    settings = recogniser.description.settings
+    recogniser = load_recogniser(model, chosen)
+    shown = recogniser.features
 
-    features = Envelope(settings.features.clock)
-    for frames in FeatureExtractor(settings.features, chosen).stream(
-        blocks(recording, settings.features.rate_hz)
-    ):
+    features = Envelope(shown.clock)
+    for frames in FeatureExtractor(shown, chosen).stream(blocks(recording, shown.rate_hz)):
         features.add(frames)
 
     decoder = recogniser.decoder()
-    probabilities = Envelope(settings.clock)
+    probabilities = Envelope(recogniser.clock)
     events: list[Event] = []
     for track in recogniser.blocks(recording):
         probabilities.add(track.probabilities)
         events += decoder.push(track)
-    centres = None if settings.features.kind == "mfcc" else band_centres_hz(settings.features)
+    centres = None if shown.kind == "mfcc" else band_centres_hz(shown)
     draw(
         out,
         Spectrogram(features.values, features.clock, centres),

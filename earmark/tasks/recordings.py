@@ -46,11 +46,11 @@ def each_recording(
     return results, [str(failure) for failure in failures]
 
 
-def failure_lines(failures: Sequence[str]) -> list[str]:
+def failure_lines(failures: Sequence[str], what: str = "could not be read") -> list[str]:
     """What a report says of failures: nothing, or a heading and a line for each."""
     if not failures:
         return []
-    return [f"{len(failures)} could not be read:", *(f"  {failure}" for failure in failures)]
+    return [f"{len(failures)} {what}:", *(f"  {failure}" for failure in failures)]
 
 
 def made_folder(folder: Path) -> Path:

@@ -22,14 +22,16 @@ from earmark.data.sampler import BalancedSampler, ShuffledSampler
 from earmark.data.windows import windows
 from earmark.errors import UserError
 from earmark.features import FeatureExtractor
-from earmark.inference.recogniser import Recogniser
+from earmark.inference.system import SystemRecogniser
 from earmark.metrics.tagging import tagging_scores
 from earmark.model import bundle
-from earmark.model.network import GatedCRNN
+from earmark.model.build import build
+from earmark.model.network import Network
 from earmark.outputs.card import card
 from earmark.tasks.progress import progress, say
 from earmark.tasks.recordings import made_folder
-from earmark.tasks.training import TrainingData, TrainingReport
+from earmark.tasks.training import TrainingReport
+from earmark.tasks.training_data import TrainingData
 from earmark.tasks.tuned_rules import Chosen, choose_on_events, choose_on_tags, choose_untuned
 from earmark.training.checkpoint import load_tensors, restore, save_tensors, training_state
 from earmark.training.devices import choose_device, choose_precision, keep_freed_memory
@@ -157,8 +159,10 @@ class TrainingRun:
             self.seed,
             self.precision,
             lines(self.data.training),
-            lines(self.data.validation),
+            lines(self.data.held.clips),
         ]
+        if self.data.held.timed != self.data.held.clips:
+            what.append(lines(self.data.held.timed))
         return hashlib.sha256(json.dumps(what).encode()).hexdigest()
 
     def _prepare(self, resume: bool) -> TrainingReport | None:
@@ -193,7 +197,10 @@ class TrainingRun:
             )
         if (self.out / "model.json").exists():
             self._clear()
-            return self._report(bundle.read_description(self.out))
+            description = bundle.read_description(self.out)
+            if not isinstance(description, bundle.Description):
+                raise UserError("holds a fused model; give another --out", where=self.out)
+            return self._report(description)
         return None
 
     def _report(self, description: bundle.Description) -> TrainingReport:
@@ -213,10 +220,10 @@ class TrainingRun:
     @cached_property
     def _validation(self) -> LabelledFeatures | None:
         """Validation clips as prediction will see them: no longer than training clips."""
-        held = self.data.validation
+        held = self.data.held.clips
         if not held:
             return None
-        if self.data.strong:
+        if self.data.held.strong:
             held = [part for clip in self._lasting(held) for part in self._windows(clip)]
         return self._labelled(held, "validation")
 
@@ -273,8 +280,8 @@ class TrainingRun:
 
     # Training
 
-    def _network(self) -> GatedCRNN:
-        return GatedCRNN(
+    def _network(self) -> Network:
+        return build(
             self.settings.network,
             self.settings.features.mel_bands,
             len(self.data.class_names),
@@ -334,7 +341,7 @@ class TrainingRun:
                 torch.from_numpy(self._training.tags[numbers].astype(np.float32)),
             )
 
-    def _resumed(self, network: GatedCRNN, optimiser: torch.optim.Optimizer) -> Log:
+    def _resumed(self, network: Network, optimiser: torch.optim.Optimizer) -> Log:
         if not self._checkpoint.exists():
             return Log()
         state, notes = load_tensors(self._checkpoint)
@@ -349,7 +356,7 @@ class TrainingRun:
         say(f"going on after epoch {len(log.epochs)}")
         return log
 
-    def _save(self, network: GatedCRNN, optimiser: torch.optim.Optimizer, log: Log) -> None:
+    def _save(self, network: Network, optimiser: torch.optim.Optimizer, log: Log) -> None:
         """Checkpoints an epoch; a kill between any two lines loses this epoch at most."""
         number = len(log.epochs)
         if number in log.kept:
@@ -362,7 +369,7 @@ class TrainingRun:
         lines = "".join(json.dumps(epoch) + "\n" for epoch in notes["epochs"])
         (self.folder / "log.jsonl").write_text(lines, encoding="utf-8")
 
-    def _validate(self, network: GatedCRNN) -> float | None:
+    def _validate(self, network: Network) -> float | None:
         """mAP of the network's tags on the validation clips, None if there are none."""
         held = self._validation
         if held is None:
@@ -371,14 +378,14 @@ class TrainingRun:
         scores = tagging_scores(held.tags, posteriors, 0.5, self.data.class_names)
         return scores.mean_average_precision if held.tags.any() else None
 
-    def _check_finite(self, network: GatedCRNN) -> None:
+    def _check_finite(self, network: Network) -> None:
         """The last step's loss is of the weights before it: these may have blown up since."""
         if not np.isfinite(self._posteriors(network, self._training.features, CLIPS_AT_ONCE)).all():
             raise UserError("probabilities must stay finite; lower training.learning_rate")
 
     @torch.inference_mode()
     def _posteriors(
-        self, network: GatedCRNN, clips: ClipFeatures, most: int | None = None
+        self, network: Network, clips: ClipFeatures, most: int | None = None
     ) -> NDArray[np.float32]:
         """(N, K) probabilities of clips, of the first ``most`` of them if given."""
         network.eval()
@@ -407,20 +414,21 @@ class TrainingRun:
         bundle.save(self.out, description, states, card(description))
         return description
 
-    def _choose(self, log: Log, networks: Sequence[GatedCRNN]) -> Chosen:
+    def _choose(self, log: Log, networks: Sequence[Network]) -> Chosen:
+        data, decoding, tuning = self.data, self.settings.decoding, self.settings.tuning
         held = self._validation
         if held is None:
-            return choose_untuned(len(self.data.class_names), self.settings)
-        posteriors = np.mean([self._posteriors(n, held.features) for n in networks], axis=0)
-        chosen = choose_on_tags(self.data, self.settings, held.tags, posteriors)
-        if not self.data.strong:
+            chosen = choose_untuned(len(data.class_names), decoding)
+        else:
+            posteriors = np.mean([self._posteriors(n, held.features) for n in networks], axis=0)
+            chosen = choose_on_tags(
+                data.held, data.class_names, decoding, tuning, held.tags, posteriors
+            )
+        if not data.held.timed:
             return chosen
-
         draft = bundle.Bundle(self._describe(log, chosen), tuple(networks))
-        recordings = {clip.filename: clip for clip in self.data.validation}
-        readable = {clip.filename: recordings[clip.filename] for clip in held.clips}
-        recogniser = Recogniser(draft, self.device)
-        return choose_on_events(self.data, self.settings, chosen, recogniser, readable)
+        recogniser = SystemRecogniser(draft, self.device)
+        return choose_on_events(data.held, decoding, tuning, chosen, recogniser)
 
     def _describe(self, log: Log, chosen: Chosen) -> bundle.Description:
         names = self.data.class_names

@@ -1,20 +1,23 @@
 """Which thresholds a trained model gets, and what it scores with them on what was held out."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
 from numpy.typing import NDArray
 
-from earmark.config import ClassDecoding, Settings
+from earmark.audio import AudioError, duration_seconds, read
+from earmark.config import ClassDecoding, DecodingSettings, TuningSettings
 from earmark.data.labels import Clip
+from earmark.data.windows import windows
+from earmark.errors import UserError
 from earmark.inference.decoding import decode
 from earmark.inference.recogniser import Recogniser
 from earmark.metrics.segments import segment_scores
 from earmark.metrics.tagging import tagging_scores
 from earmark.tasks.progress import progress, say
-from earmark.tasks.training import TrainingData
+from earmark.tasks.training_data import HeldOut
 from earmark.tuning import rule_for, tuned_on_events, tuned_on_tags, untuned
 
 
@@ -33,83 +36,137 @@ class Chosen:
     scores: dict[str, float] = field(default_factory=dict)
 
 
-def choose_untuned(classes: int, settings: Settings) -> Chosen:
+def choose(
+    recogniser: Recogniser, held: HeldOut, decoding: DecodingSettings, tuning: TuningSettings
+) -> Chosen:
+    """The best rules for what was held out, as a model sees it that is there already."""
+    names = recogniser.class_names
+    units = list(_units(held, recogniser.window_seconds))
+    tags = np.zeros((len(units), len(names)), np.bool_)
+    posteriors = np.zeros(tags.shape, np.float32)
+    with progress("tags of the validation clips", len(units)) as step:
+        for row, clip in enumerate(units):
+            tags[row] = [name in clip.labels for name in names]
+            posteriors[row] = list(_tags_of(recogniser, clip).values())
+            step()
+    chosen = choose_on_tags(held, names, decoding, tuning, tags, posteriors)
+    if not held.timed:
+        return chosen
+    return choose_on_events(held, decoding, tuning, chosen, recogniser)
+
+
+def _units(held: HeldOut, window_seconds: float) -> Iterator[Clip]:
+    """Validation clips no longer than training clips."""
+    for clip in held.clips:
+        if clip.start_seconds is None and held.strong:
+            try:
+                seconds = duration_seconds(clip.path)
+            except AudioError as error:
+                say(f"unreadable: {error}")
+                continue
+            if seconds > 1.05 * window_seconds:
+                yield from windows(clip, seconds, window_seconds)
+                continue
+        yield clip
+
+
+def _tags_of(recogniser: Recogniser, clip: Clip) -> dict[str, float]:
+    if clip.start_seconds is None:
+        return recogniser.tag(clip.path)
+    rate = recogniser.features.rate_hz
+    samples = read(clip.path, rate, clip.start_seconds, clip.stop_seconds)
+    return recogniser.tag(samples, rate_hz=rate)
+
+
+def choose_untuned(classes: int, decoding: DecodingSettings) -> Chosen:
     """The settings' rules, where nothing was held out."""
-    threshold = settings.decoding.threshold
-    note = f"{threshold} for every class, since nothing was held out to tune them on"
-    return Chosen(untuned(classes, settings.decoding), note)
+    note = f"{decoding.threshold} for every class, since nothing was held out to tune them on"
+    return Chosen(untuned(classes, decoding), note)
 
 
 def choose_on_tags(
-    data: TrainingData,
-    settings: Settings,
+    held: HeldOut,
+    class_names: Sequence[str],
+    decoding: DecodingSettings,
+    tuning: TuningSettings,
     tags: NDArray[np.bool_],
     posteriors: NDArray[np.float32],
 ) -> Chosen:
     """Rules whose tag thresholds are the best for validation clips (N, K)."""
-    tuning = settings.tuning
-    rules = tuned_on_tags(tags, posteriors, settings.decoding, tuning)
-    absent = [name for k, name in enumerate(data.class_names) if not tags[:, k].any()]
-    for k, name in enumerate(data.class_names):
+    rules = tuned_on_tags(tags, posteriors, decoding, tuning)
+    absent = [name for k, name in enumerate(class_names) if not tags[:, k].any()]
+    for k, name in enumerate(class_names):
         if name in absent:
-            rules[k] = rule_for(settings.decoding.threshold, settings.decoding)
+            rules[k] = rule_for(decoding.threshold, decoding)
     thresholds = np.array([rule.tag_threshold for rule in rules])
-    tagging = tagging_scores(tags, posteriors, thresholds, data.class_names)
+    tagging = tagging_scores(tags, posteriors, thresholds, class_names)
     scores = {
         "tagging micro F1": float(tagging.micro.f1),
         "tagging macro F1": tagging.macro_f1,
         "tagging mAP": tagging.mean_average_precision,
     }
     note = (
-        f"tag thresholds maximise {tuning.average} F1 on {data.described}; frame thresholds are "
+        f"tag thresholds maximise {tuning.average} F1 on {held.described}; frame thresholds are "
         "the same, gaps and shortest events are the settings', since there were no times to tune "
         "them on"
     )
     if absent:
         # The best threshold for a class that nothing held out has is to never give it.
-        note += f"; nothing held out has {', '.join(absent)}: {settings.decoding.threshold}"
+        note += f"; nothing held out has {', '.join(absent)}: {decoding.threshold}"
         say(f"no clip is held out of {', '.join(absent)}: the threshold is not tuned")
     return Chosen(rules, note, {k: v for k, v in scores.items() if math.isfinite(v)})
 
 
 def choose_on_events(
-    data: TrainingData,
-    settings: Settings,
-    on_tags: Chosen,
+    held: HeldOut,
+    decoding: DecodingSettings,
+    tuning: TuningSettings,
+    before: Chosen,
     recogniser: Recogniser,
-    recordings: Mapping[str, Clip],
 ) -> Chosen:
-    """Rules that are the best for the events of the validation recordings, too.
+    """Rules that are the best for the events of the timed recordings, too.
 
     Args:
-        data: what is held out has events.
-        settings: what "best" means, and the tag gate.
-        on_tags: the tag thresholds, which stay.
+        held: what to tune on; recordings that can't be read are left out.
+        decoding: the tag gate.
+        tuning: what "best" means.
+        before: the rules so far, of which the tag thresholds stay.
         recogniser: the trained model.
-        recordings: what is held out and can be read, by name.
     """
-    decoding, tuning = settings.decoding, settings.tuning
-    tracks = {}
-    with progress("tuning", len(recordings)) as step:
-        for name, clip in recordings.items():
-            tracks[name] = recogniser.scores(clip.path)
+    tracks, references = {}, {}
+    with progress("tuning", len(held.timed)) as step:
+        for clip in held.timed:
+            try:
+                tracks[clip.filename] = recogniser.scores(clip.path)
+                references[clip.filename] = list(clip.events or ())
+            except AudioError as error:
+                say(f"unreadable: {error}")
             step()
-    references = {name: list(clip.events or ()) for name, clip in recordings.items()}
+    if not tracks:
+        raise UserError(f"no recording can be read of {held.timed_described}")
     rules = tuned_on_events(
-        on_tags.rules, list(tracks.values()), list(references.values()), decoding, tuning
+        before.rules, list(tracks.values()), list(references.values()), decoding, tuning
     )
     found = {
         name: decode(track, rules, tag_gate=decoding.tag_gate) for name, track in tracks.items()
     }
-    segments = segment_scores(references, found, data.class_names, tuning.resolution_seconds)
+    segments = segment_scores(references, found, recogniser.class_names, tuning.resolution_seconds)
     scores = {
-        **on_tags.scores,
+        **before.scores,
         "segment F1": float(segments.overall.f1),
         "segment error rate": segments.error_rate,
     }
     scores = {name: value for name, value in scores.items() if math.isfinite(value)}
-    note = (
-        f"tag thresholds, frame thresholds, gaps and shortest events maximise {tuning.average} F1 "
-        f"(events: in segments of {tuning.resolution_seconds:g} s) on {data.described}"
-    )
+    what = f"{tuning.average} F1 (events: in segments of {tuning.resolution_seconds:g} s)"
+    if held.timed_described == held.described:
+        note = (
+            "tag thresholds, frame thresholds, gaps and shortest events maximise "
+            f"{what} on {held.described}"
+        )
+    else:
+        of_tags = before.note.partition("; frame thresholds")[0]
+        note = (
+            f"{of_tags}; frame thresholds, gaps and shortest events maximise {what} on "
+            f"{held.timed_described}"
+        )
     return Chosen(rules, note, scores)

@@ -7,12 +7,12 @@ import pytest
 import torch
 from torch import nn
 
-from earmark.config import NetworkSettings
+from earmark.config import CrnnSettings
 from earmark.features import Normaliser
+from earmark.model.crnn import GatedCRNN
 from earmark.model.gating import GatedConv, ReluConv
 from earmark.model.localisation import Localisation
 from earmark.model.masking import MaskedBatchNorm, MaskedMaxPool
-from earmark.model.network import GatedCRNN
 from earmark.model.recurrent import BiGru, GatedBiGru
 
 AT, SED = (2, 2, 2), (1, 1, 1)
@@ -21,7 +21,7 @@ BANDS, CLASSES = 8, 3
 
 def network(seed=0, **changes):
     torch.manual_seed(seed)
-    given = NetworkSettings(**({"filters": 4, "recurrent_units": 4} | changes))
+    given = CrnnSettings(**({"filters": 4, "recurrent_units": 4} | changes))
     # Far from 0 and 1, so that padding by zeros is not zero once normalised.
     statistics = Normaliser(np.linspace(-9, -3, BANDS), np.linspace(0.5, 3, BANDS))
     made = GatedCRNN(given, BANDS, CLASSES, statistics)
@@ -47,7 +47,7 @@ def size(module):
 @pytest.mark.parametrize("pooling", [SED, AT])
 def test_parameters_of_the_paper(pooling):
     made = GatedCRNN(
-        NetworkSettings(time_pooling=pooling), 64, 17, Normaliser(np.zeros(64), np.ones(64))
+        CrnnSettings(time_pooling=pooling), 64, 17, Normaliser(np.zeros(64), np.ones(64))
     )
     assert sum(size(layer.convolution) for layer in made.layers) == 369_792
     assert sum(size(layer.norm) for layer in made.layers) == 1_536
@@ -59,7 +59,7 @@ def test_parameters_of_the_paper(pooling):
 @pytest.mark.parametrize(("pooling", "frames"), [(SED, 240), (AT, 30)])
 def test_frames_out(pooling, frames):
     made = GatedCRNN(
-        NetworkSettings(time_pooling=pooling, filters=2, recurrent_units=2),
+        CrnnSettings(time_pooling=pooling, filters=2, recurrent_units=2),
         64,
         17,
         Normaliser(np.zeros(64), np.ones(64)),

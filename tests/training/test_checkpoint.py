@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 import torch
 
-from earmark.config import NetworkSettings
+from earmark.config import CrnnSettings
 from earmark.errors import UserError
 from earmark.features import Normaliser
-from earmark.model.network import GatedCRNN
+from earmark.model.crnn import GatedCRNN
 from earmark.training.checkpoint import load_tensors, restore, save_tensors, training_state
 from earmark.training.loop import Batch, train_epoch
 
 
 def fresh(seed=0):
     torch.manual_seed(seed)
-    given = NetworkSettings(filters=3, recurrent_units=3, dropout=0.4, time_pooling=(2, 1, 1))
+    given = CrnnSettings(filters=3, recurrent_units=3, dropout=0.4, time_pooling=(2, 1, 1))
     network = GatedCRNN(given, 6, 2, Normaliser(np.zeros(6), np.ones(6)))
     return network, torch.optim.Adam(network.parameters(), lr=0.01)
 

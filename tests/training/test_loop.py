@@ -4,17 +4,17 @@ import numpy as np
 import pytest
 import torch
 
-from earmark.config import NetworkSettings
+from earmark.config import CrnnSettings
 from earmark.errors import UserError
 from earmark.features import Normaliser
-from earmark.model.network import GatedCRNN
+from earmark.model.crnn import GatedCRNN
 from earmark.training.devices import choose_device, choose_precision
 from earmark.training.loop import Batch, train_epoch
 
 
 def learner():
     torch.manual_seed(0)
-    given = NetworkSettings(filters=4, recurrent_units=4)
+    given = CrnnSettings(filters=4, recurrent_units=4)
     network = GatedCRNN(given, 8, 2, Normaliser(np.zeros(8), np.ones(8)))
     return network, torch.optim.Adam(network.parameters(), lr=0.01)
 

@@ -12,10 +12,10 @@ from earmark.audio import resample
 from earmark.config import ClassDecoding, settings_from
 from earmark.errors import UserError
 from earmark.features import FeatureExtractor, Normaliser
-from earmark.inference import recogniser
+from earmark.inference import system
 from earmark.inference.decoding import decode
-from earmark.inference.recogniser import Recogniser
 from earmark.inference.stitching import WindowPlan
+from earmark.inference.system import SystemRecogniser
 from earmark.model.bundle import Bundle, describe
 from earmark.tuning import untuned
 
@@ -89,7 +89,7 @@ def direct(model, samples):
 def test_one_window_is_the_networks_own_output(tiny, kind, pooling, samples):
     model = tiny(localisation=kind, time_pooling=pooling)
     recording = sound(samples)
-    track = Recogniser(model).scores(recording)
+    track = SystemRecogniser(model).scores(recording)
     frames, clips = direct(model, recording)
     assert np.array_equal(track.probabilities, frames)
     assert np.array_equal(track.tags, clips)
@@ -130,7 +130,7 @@ def blended(model, samples):
 def test_a_long_recording_is_its_windows_blended(tiny, kind, pooling, members):
     model = tiny(localisation=kind, time_pooling=pooling, members=members)
     recording = sound(5000)
-    track = Recogniser(model).scores(recording)
+    track = SystemRecogniser(model).scores(recording)
     frames, weights, tags = blended(model, recording)
     np.testing.assert_allclose(track.probabilities, frames.mean(axis=1), atol=1e-5)
     np.testing.assert_allclose(track.local_tags, tags, atol=1e-5)
@@ -139,7 +139,7 @@ def test_a_long_recording_is_its_windows_blended(tiny, kind, pooling, members):
     else:
         expected = (frames * weights).sum(axis=0) / weights.sum(axis=0)
     np.testing.assert_allclose(track.tags, expected.mean(axis=0), atol=1e-5)
-    assert track.tags.tolist() == list(Recogniser(model).tag(recording).values())
+    assert track.tags.tolist() == list(SystemRecogniser(model).tag(recording).values())
 
 
 @pytest.mark.parametrize("pooling", [(1, 1, 1), AT, (3, 1, 1)])
@@ -147,7 +147,7 @@ def test_a_long_recording_is_its_windows_blended(tiny, kind, pooling, members):
 @pytest.mark.parametrize("overlap", [0.0, 0.5, 0.9])
 def test_blocks_are_gapless_from_the_first_frame_to_the_end(tiny, pooling, samples, overlap):
     model = tiny(time_pooling=pooling, overlap=overlap)
-    blocks = list(Recogniser(model).blocks(sound(samples)))
+    blocks = list(SystemRecogniser(model).blocks(sound(samples)))
     assert blocks[0].start_frame == 0
     for one, two in itertools.pairwise(blocks):
         assert two.start_frame == one.start_frame + len(one.probabilities)
@@ -163,7 +163,7 @@ def test_blocks_are_gapless_from_the_first_frame_to_the_end(tiny, pooling, sampl
 
 def with_rules_amid_the_scores(model, recording):
     """The model with thresholds at the medians, so that there is much to detect and to gate."""
-    track = Recogniser(model).scores(recording)
+    track = SystemRecogniser(model).scores(recording)
     middles = np.median(track.probabilities, axis=0), np.median(track.local_tags, axis=0)
     rules = tuple(
         ClassDecoding(
@@ -182,7 +182,7 @@ def with_rules_amid_the_scores(model, recording):
 def test_detecting_is_decoding_the_scores(tiny, tag_gate):
     recording = sound(9000)
     model = with_rules_amid_the_scores(tiny(tag_gate=tag_gate), recording)
-    worker, rules = Recogniser(model), model.description.decoding
+    worker, rules = SystemRecogniser(model), model.description.decoding
     events, track = worker.detect(recording), worker.scores(recording)
     assert len(events) > 10
     assert events == decode(track, rules, tag_gate=tag_gate)
@@ -191,10 +191,10 @@ def test_detecting_is_decoding_the_scores(tiny, tag_gate):
 
 def test_memory_does_not_grow_with_the_recording(tiny, monkeypatch):
     model = tiny()
-    monkeypatch.setattr(recogniser, "BLOCK_SECONDS", 1)
+    monkeypatch.setattr(system, "BLOCK_SECONDS", 1)
     longest = {}
 
-    class Spy(Recogniser):
+    class Spy(SystemRecogniser):
         def _add(self, stitcher, windows, features, first):
             longest["features"] = max(longest.get("features", 0), len(features))
             for done, clip in super()._add(stitcher, windows, features, first):
@@ -211,10 +211,10 @@ def test_memory_does_not_grow_with_the_recording(tiny, monkeypatch):
 
 
 def test_samples_in_memory_are_cut_into_blocks(tiny, monkeypatch):
-    worker, recording = Recogniser(tiny()), sound(5000)
+    worker, recording = SystemRecogniser(tiny()), sound(5000)
     whole = worker.scores(recording)
-    monkeypatch.setattr(recogniser, "BLOCK_SECONDS", 1)
-    assert len(list(recogniser._in_blocks(recording, 1000))) == 5
+    monkeypatch.setattr(system, "BLOCK_SECONDS", 1)
+    assert len(list(system._in_blocks(recording, 1000))) == 5
     np.testing.assert_allclose(
         worker.scores(recording).probabilities, whole.probabilities, atol=1e-5
     )
@@ -226,8 +226,8 @@ def test_members_are_averaged(tiny):
     alone = []
     for network in both.networks:
         one = type(both)(both.description, (network,))
-        alone.append(Recogniser(one).scores(recording))
-    together = Recogniser(both).scores(recording)
+        alone.append(SystemRecogniser(one).scores(recording))
+    together = SystemRecogniser(both).scores(recording)
     mean = np.mean([track.probabilities for track in alone], axis=0)
     np.testing.assert_allclose(together.probabilities, mean, atol=1e-6)
     np.testing.assert_allclose(together.tags, np.mean([t.tags for t in alone], axis=0), atol=1e-6)
@@ -239,14 +239,14 @@ def test_equal_members_change_nothing(tiny):
     twice = type(one)(one.description, one.networks * 2)
     recording = sound(3000)
     np.testing.assert_allclose(
-        Recogniser(twice).scores(recording).probabilities,
-        Recogniser(one).scores(recording).probabilities,
+        SystemRecogniser(twice).scores(recording).probabilities,
+        SystemRecogniser(one).scores(recording).probabilities,
         atol=1e-6,
     )
 
 
 def test_other_rates_and_channels_are_converted(tiny):
-    worker, recording = Recogniser(tiny()), sound(3000)
+    worker, recording = SystemRecogniser(tiny()), sound(3000)
     own = worker.scores(recording)
     assert np.array_equal(worker.scores(recording, rate_hz=1000).probabilities, own.probabilities)
     faster = resample(recording, 1000, 2000)
@@ -259,7 +259,7 @@ def test_other_rates_and_channels_are_converted(tiny):
 
 
 def test_a_file_is_its_samples(tiny, tmp_path):
-    worker, recording = Recogniser(tiny()), np.clip(sound(3000), -1, 1)
+    worker, recording = SystemRecogniser(tiny()), np.clip(sound(3000), -1, 1)
     path = tmp_path / "sound.wav"
     soundfile.write(path, recording, 1000, subtype="FLOAT")
     for place in (path, str(path)):
@@ -279,18 +279,18 @@ def test_a_file_is_its_samples(tiny, tmp_path):
 )
 def test_samples_that_are_no_sound_are_refused(tiny, samples):
     with pytest.raises(UserError, match=r"samples must be finite floats in \[-1, 1\]"):
-        Recogniser(tiny()).detect(samples)
+        SystemRecogniser(tiny()).detect(samples)
 
 
 @pytest.mark.parametrize("empty", [np.zeros(0, np.float32), np.zeros((0, 2), np.float32)])
 def test_a_recording_without_samples_is_refused(tiny, empty):
-    worker = Recogniser(tiny())
+    worker = SystemRecogniser(tiny())
     for work in (worker.detect, worker.tag, worker.scores):
         with pytest.raises(UserError, match="at least one sample"):
             work(empty)
 
 
 def test_tags_name_the_classes(tiny):
-    tags = Recogniser(tiny()).tag(sound(500))
+    tags = SystemRecogniser(tiny()).tag(sound(500))
     assert tuple(tags) == NAMES
     assert all(0 < value < 1 for value in tags.values())

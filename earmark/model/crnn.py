@@ -1,0 +1,66 @@
+"""The paper's unified network, wired: gated convolutions, recurrent layer, localisation."""
+
+import torch
+from torch import Tensor, nn
+
+from earmark.config import CrnnSettings
+from earmark.features import Normaliser
+from earmark.model.gating import GatedConv, ReluConv
+from earmark.model.localisation import Localisation, Localised
+from earmark.model.masking import MaskedMaxPool
+from earmark.model.network import Network
+from earmark.model.recurrent import BiGru, GatedBiGru
+
+
+class GatedCRNN(Network):
+    """From features to frame and clip probabilities (paper, Fig. 1).
+
+    Its AT and SED forms differ in ``settings.time_pooling`` alone.
+
+    Shape:
+        features (B, T, F), ``lengths`` (B,) frames of each clip or None -> Localised with
+        ceil(T / total time pooling) frames. T = 0 raises ValueError.
+    """
+
+    def __init__(
+        self, settings: CrnnSettings, bands: int, classes: int, normaliser: Normaliser
+    ) -> None:
+        super().__init__(normaliser)
+        self.settings = settings
+        layer = GatedConv if settings.activation == "gated" else ReluConv
+        self.layers = nn.ModuleList()
+        self.pools = nn.ModuleList()
+        channels = 1
+        for time, frequency in zip(settings.time_pooling, settings.frequency_pooling, strict=True):
+            for _ in range(settings.layers_per_block):
+                self.layers.append(layer(channels, settings.filters, settings.kernel_size))
+                channels = settings.filters
+            self.pools.append(MaskedMaxPool(time, frequency))
+            bands = -(-bands // frequency)
+        width = channels * bands
+        self.recurrent: BiGru | GatedBiGru | None = None
+        if settings.recurrent != "none":
+            recurrent = BiGru if settings.recurrent == "gru" else GatedBiGru
+            self.recurrent = recurrent(width, settings.recurrent_units)
+            width = 2 * settings.recurrent_units
+        self.localisation = Localisation(width, classes, settings.localisation)
+
+    def localise(self, features: Tensor, lengths: Tensor | None) -> Localised:
+        frames, lengths = self._frames(features, lengths)
+        with torch.autocast(features.device.type, enabled=False):
+            frames = frames.float()
+            if self.recurrent is not None:
+                frames = self.recurrent(frames, lengths)
+            frames = nn.functional.dropout(frames, self.settings.dropout, self.training)
+            localised: Localised = self.localisation(frames, lengths)
+        return localised
+
+    def _frames(self, features: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
+        """Convolved features (B, T', C * F') and the clips' lengths in these frames."""
+        maps = features[:, None]  # (B, 1, T, F)
+        for block, pool in enumerate(self.pools):
+            for step in range(self.settings.layers_per_block):
+                maps = self.layers[block * self.settings.layers_per_block + step](maps, lengths)
+            maps, lengths = pool(maps, lengths)
+            maps = nn.functional.dropout(maps, self.settings.dropout, self.training)
+        return maps.transpose(1, 2).flatten(start_dim=2), lengths

@@ -1,0 +1,352 @@
+"""Every system on the same data, over several seeds: the paper's tables."""
+
+import hashlib
+import json
+import os
+import shutil
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from numpy.typing import NDArray
+
+from earmark.config import ClassDecoding, parse_assignments
+from earmark.data.labels import Clip
+from earmark.errors import UserError
+from earmark.formats.labels import read_labels
+from earmark.inference.decoding import decode
+from earmark.metrics.segments import segment_scores
+from earmark.metrics.tagging import tagging_scores
+from earmark.outputs.tables import ROWS, markdown, summary
+from earmark.recipes import systems
+from earmark.scores import ScoreTrack
+from earmark.tasks.progress import counted, progress, say
+from earmark.tasks.recordings import failure_lines, made_folder
+from earmark.tasks.training import DEFAULT_VALIDATION, train
+from earmark.tasks.training_data import check_held_out, found, gather
+
+if TYPE_CHECKING:
+    from earmark.inference.recogniser import Recogniser
+
+ALL = "all"
+
+
+@dataclass(frozen=True, slots=True)
+class Compared:
+    """What was measured so far, and a line for each row that failed."""
+
+    cells: list[dict[str, Any]]
+    failures: list[str]
+    out: Path
+
+    def text(self) -> str:
+        """The tables."""
+        done = f"{counted(len(self.cells), 'training')} scored: {self.out}"
+        tables = markdown(self.cells)
+        return "\n".join([tables, done, *failure_lines(self.failures, "failed")])
+
+
+def compare(
+    labels: Path,
+    *,
+    audio: Path,
+    test: Path,
+    out: Path,
+    validation: str = DEFAULT_VALIDATION,
+    tune: Path | None = None,
+    test_tags: Path | None = None,
+    recipes: Sequence[str] = (ALL,),
+    seeds: int = 3,
+    set: Sequence[str] = (),
+    device: str = "auto",
+    skip_missing: bool = False,
+    labels_format: str = "auto",
+    class_names: Path | None = None,
+) -> Compared:
+    """Trains and scores recipes over several seeds, and writes the paper's tables.
+
+    What is done is kept: it goes on where it was stopped, and more recipes or seeds can be added.
+    Several of these commands with one ``out`` share the work.
+
+    Args:
+        labels: a table of tags to learn from, as for ``train``.
+        audio: the folder that holds all recordings.
+        test: a strong table, on which nothing is chosen.
+        out: the folder for models, results and tables.
+        validation: a table of labels, or the fraction of ``labels`` to hold out; it chooses
+            epochs and tag thresholds and, with times, how frames become events.
+        tune: a strong table on which the frames are tuned where ``validation`` has no times; it
+            is scored, too, marked as tuned on its own labels.
+        test_tags: the tags of the test recordings, where they are not those of their events.
+        recipes: names or TOML files; all: the paper's.
+        seeds: how many trainings of each, with the seeds 0, 1, ...
+        set: settings of your own for all of them, as section.key=value.
+        device: auto, cpu, cuda or mps.
+        skip_missing: leaves out clips whose audio is missing or can't be read.
+        labels_format: how to read ``labels`` where "auto" guesses wrong.
+        class_names: AudioSet's class_labels_indices.csv, for tables of MIDs.
+
+    Raises:
+        UserError: settings, tables or recordings that can't be used by any recipe.
+    """
+    if seeds < 1:
+        raise UserError(f"seeds must be at least 1, came as {seeds}")
+    names = list(ROWS) if list(recipes) == [ALL] else list(dict.fromkeys(recipes))
+    own = parse_assignments(set)
+    # A fusion is made of the others' models where it has the same, so these come first.
+    names.sort(key=lambda name: len(systems(name, own)) > 1)
+    data = gather(
+        labels,
+        audio,
+        validation,
+        tune,
+        labels_format=labels_format,
+        class_names=class_names,
+        skip_missing=skip_missing,
+        seed=0,
+    )
+    plan = _Plan(
+        out,
+        _scored(test, test_tags, audio, skip_missing, class_names),
+        None if tune is None else _scored(tune, None, audio, skip_missing, class_names),
+        device,
+        own,
+    )
+    check_held_out(data.training, [s.clip for s in plan.test], data.class_names, "test", str(test))
+    plan.begin([labels, validation, tune, test, test_tags, own])
+
+    def training(recipe: str, seed: int, folder: Path) -> None:
+        train(
+            labels,
+            audio=audio,
+            out=folder,
+            validation=validation,
+            tune=tune,
+            recipe=recipe,
+            set=set,
+            seed=seed,
+            device=device,
+            resume=True,
+            skip_missing=skip_missing,
+            labels_format=labels_format,
+            class_names=class_names,
+        )
+
+    failures: dict[tuple[str, int], str] = {}
+    # First what no other process is at, then what others have not finished.
+    for wait in (False, True):
+        for seed in range(seeds):
+            for recipe in names:
+                if (recipe, seed) in failures or plan.result(recipe, seed).exists():
+                    continue
+                try:
+                    with plan.lock(recipe, seed, wait):
+                        if not plan.result(recipe, seed).exists():
+                            say(f"{recipe}, seed {seed}")
+                            plan.borrow_members(recipe, seed)
+                            training(recipe, seed, plan.model(recipe, seed))
+                            plan.score(recipe, seed)
+                except Timeout:
+                    continue  # another process is at it
+                except Exception as error:
+                    failures[recipe, seed] = f"{recipe}, seed {seed}: {error}"
+                    say(failures[recipe, seed])
+                    if not isinstance(error, UserError):
+                        plan.note(recipe, seed, traceback.format_exc())
+                plan.write_tables()
+    if failures and not plan.cells():
+        raise UserError(f"no recipe could be trained; first: {next(iter(failures.values()))}")
+    plan.write_tables()
+    return Compared(plan.cells(), list(failures.values()), out)
+
+
+@dataclass(frozen=True, slots=True)
+class _Scored:
+    """A recording to score: its events, and its tags."""
+
+    clip: Clip
+    labels: frozenset[str]
+
+
+def _scored(
+    events: Path,
+    tags: Path | None,
+    audio: Path,
+    skip_missing: bool,
+    class_names: Path | None,
+) -> list[_Scored]:
+    table = read_labels(events, class_names=class_names)
+    if not table.strong:
+        raise UserError(
+            "events are scored against onsets and offsets, and this table has tags alone; give a "
+            "strong table",
+            where=events,
+        )
+    clips = found(table, audio, skip_missing)
+    if tags is None:
+        return [_Scored(clip, clip.labels) for clip in clips]
+    labels = {row.filename: row.labels for row in read_labels(tags, class_names=class_names).rows}
+    if absent := [clip.filename for clip in clips if clip.filename not in labels]:
+        raise UserError(f"has no tags of '{absent[0]}', which {events} has", where=tags)
+    return [_Scored(clip, labels[clip.filename]) for clip in clips]
+
+
+@dataclass(frozen=True, slots=True)
+class _Plan:
+    """Where everything of a comparison lies, and what is done with it."""
+
+    out: Path
+    test: list[_Scored]
+    tuned_on: list[_Scored] | None
+    device: str
+    own: dict[str, Any]
+
+    def begin(self, what: Sequence[object]) -> None:
+        """Makes the folder, or checks that it was begun with the same data and settings."""
+        text = [
+            hashlib.sha256(part.read_bytes()).hexdigest()
+            if isinstance(part, Path) and part.is_file()
+            else str(part)
+            for part in what
+        ]
+        made_folder(self.out)
+        note = self.out / "comparison.json"
+        with FileLock(self.out / ".lock"):
+            if note.exists():
+                if json.loads(note.read_text(encoding="utf-8")) != text:
+                    raise UserError(
+                        "was begun with other labels, tables or settings; give these again, or "
+                        "another --out",
+                        where=self.out,
+                    )
+            elif any(path.name != ".lock" for path in self.out.iterdir()):
+                raise UserError("the folder must be new or empty", where=self.out)
+            else:
+                _write(note, text)
+
+    def model(self, recipe: str, seed: int) -> Path:
+        return self.out / "models" / Path(recipe).stem / f"seed-{seed}"
+
+    def result(self, recipe: str, seed: int) -> Path:
+        return self.out / "results" / f"{Path(recipe).stem}-{seed}.json"
+
+    def lock(self, recipe: str, seed: int, wait: bool) -> FileLock:
+        folder = made_folder(self.out / "locks")
+        return FileLock(folder / f"{Path(recipe).stem}-{seed}", timeout=-1 if wait else 0)
+
+    def note(self, recipe: str, seed: int, trace: str) -> None:
+        path = self.result(recipe, seed).with_suffix(".error.txt")
+        made_folder(path.parent)
+        path.write_text(trace, encoding="utf-8")
+
+    def borrow_members(self, recipe: str, seed: int) -> None:
+        """Puts models that are there already where a fusion would train the same ones."""
+        members = systems(recipe, self.own)
+        if len(members) == 1:
+            return
+        for member, settings in members.items():
+            there = self.model(member, seed)
+            here = self.model(recipe, seed) / "members" / Path(member).stem
+            same = systems(member, self.own)[member] == settings
+            if same and (there / "model.json").exists() and not here.exists():
+                partial = here.with_name(f".{here.name}.partial")
+                shutil.rmtree(partial, ignore_errors=True)
+                shutil.copytree(there, partial)
+                partial.rename(here)
+
+    def score(self, recipe: str, seed: int) -> None:
+        """Scores a trained model and keeps what came out."""
+        from earmark.inference.fusion import load_recogniser
+        from earmark.tasks.description import parameters_of, training_seconds
+        from earmark.training.devices import choose_device
+        from earmark.tuning import rules_of_tags
+
+        folder = self.model(recipe, seed)
+        recogniser = load_recogniser(folder, choose_device(self.device))
+        rules = list(recogniser.rules)
+        alone = rules_of_tags(rules, recogniser.decoding)
+        names, gate = recogniser.class_names, recogniser.decoding.tag_gate
+        tracks = _tracks(recogniser, self.test)
+        cell: dict[str, Any] = {
+            "recipe": recipe,
+            "seed": seed,
+            "test": _scores(tracks, self.test, names, rules, gate),
+            "tags_alone": _scores(tracks, self.test, names, alone, gate),
+        }
+        if self.tuned_on is not None:
+            tracks = _tracks(recogniser, self.tuned_on)
+            cell["tuned_on"] = _scores(tracks, self.tuned_on, names, rules, gate)
+        cell["cost"] = {
+            "parameters": parameters_of(folder),
+            "training_seconds": training_seconds(folder),
+        }
+        made_folder(self.result(recipe, seed).parent)
+        _write(self.result(recipe, seed), cell)
+
+    def cells(self) -> list[dict[str, Any]]:
+        """All that was measured so far."""
+        paths = sorted((self.out / "results").glob("*.json"))
+        return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+
+    def write_tables(self) -> None:
+        cells = self.cells()
+        if cells:
+            _write(self.out / "tables.json", summary(cells))
+            _into_place(self.out / "tables.md", markdown(cells))
+
+
+def _tracks(recogniser: "Recogniser", scored: Sequence[_Scored]) -> list[ScoreTrack]:
+    tracks = []
+    with progress("scoring", len(scored)) as step:
+        for item in scored:
+            tracks.append(recogniser.scores(item.clip.path))
+            step()
+    return tracks
+
+
+def _scores(
+    tracks: Sequence[ScoreTrack],
+    scored: Sequence[_Scored],
+    names: Sequence[str],
+    rules: Sequence[ClassDecoding],
+    gate: bool,
+) -> dict[str, float]:
+    """Tagging and segment-based scores of tracks, decided by some rules."""
+    tags = np.array([[name in item.labels for name in names] for item in scored])
+    posteriors = np.array([track.tags for track in tracks])
+    thresholds = np.array([rule.tag_threshold for rule in rules])
+    tagging = tagging_scores(tags, posteriors, thresholds, names)
+    references = {item.clip.filename: list(item.clip.events or ()) for item in scored}
+    found = {
+        item.clip.filename: decode(track, rules, tag_gate=gate)
+        for item, track in zip(scored, tracks, strict=True)
+    }
+    segments = segment_scores(references, found, names)
+    numbers: dict[str, float | np.floating[Any] | NDArray[np.float64]] = {
+        "tagging_f1": tagging.micro.f1,
+        "tagging_precision": tagging.micro.precision,
+        "tagging_recall": tagging.micro.recall,
+        "tagging_macro_f1": tagging.macro_f1,
+        "tagging_f1_of_means": tagging.f1_of_mean_precision_and_recall,
+        "tagging_map": tagging.mean_average_precision,
+        "segment_f1": segments.overall.f1,
+        "segment_precision": segments.overall.precision,
+        "segment_recall": segments.overall.recall,
+        "segment_macro_f1": segments.macro_f1,
+        "segment_error_rate": segments.error_rate,
+    }
+    return {name: float(f"{float(value):.12g}") for name, value in numbers.items()}
+
+
+def _write(path: Path, content: object) -> None:
+    _into_place(path, json.dumps(content, indent=1) + "\n")
+
+
+def _into_place(path: Path, text: str) -> None:
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    partial.write_text(text, encoding="utf-8")
+    os.replace(partial, path)

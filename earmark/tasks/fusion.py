@@ -1,0 +1,190 @@
+"""Several models as one: the mean of their posteriors."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from earmark.errors import UserError
+from earmark.tasks.recordings import made_folder
+from earmark.tasks.training import TrainingReport
+
+if TYPE_CHECKING:
+    from earmark.inference.fusion import FusedRecogniser
+    from earmark.model.bundle import FusedDescription
+    from earmark.tasks.training_data import HeldOut, TrainingData
+
+MEMBERS = "members"
+
+
+@dataclass(frozen=True, slots=True)
+class Fused:
+    """A fused model, and what it scores where its thresholds were tuned (empty if they weren't)."""
+
+    model: Path
+    members: int
+    validation: dict[str, float]
+
+    def text(self) -> str:
+        """The model's place and its scores, in a few lines."""
+        lines = [f"fused {self.members} models: {self.model}"]
+        if self.validation:
+            lines.append("on the validation clips, which also chose the thresholds:")
+            lines += [f"  {name}: {value:.3f}" for name, value in self.validation.items()]
+        return "\n".join(lines)
+
+
+def fuse(
+    *models: Path,
+    out: Path,
+    validation: Path | None = None,
+    audio: Path | None = None,
+    skip_missing: bool = False,
+    device: str = "auto",
+) -> Fused:
+    """Makes one model of several: the mean of their probabilities.
+
+    Args:
+        models: model folders, of the same classes; they may differ in all else.
+        out: the model folder to make; it holds copies of the others.
+        validation: a table of labels on which the thresholds are tuned; without, each is the
+            mean of the models' own.
+        audio: the folder that holds the recordings of ``validation``.
+        skip_missing: leaves out clips of ``validation`` whose audio is missing.
+        device: auto, cpu, cuda or mps.
+
+    Raises:
+        UserError: models that don't fit together, or something can't be read or written.
+    """
+    if len(models) < 2:
+        raise UserError(f"fuse needs at least two models, came with {len(models)}")
+    if (validation is None) != (audio is None):
+        raise UserError("--validation and --audio go together: the labels and their recordings")
+    if out.exists() and (not out.is_dir() or any(out.iterdir())):
+        raise UserError("the folder for the model must be new or empty", where=out)
+    from earmark.inference.fusion import FusedRecogniser, check_classes, load_recogniser
+    from earmark.tasks.training_data import held_out
+    from earmark.training.devices import choose_device
+
+    chosen_device = choose_device(device)
+    members = [load_recogniser(model, chosen_device) for model in models]
+    check_classes(members, [str(model) for model in models])
+    held = None
+    if validation is not None and audio is not None:
+        held = held_out(validation, audio, skip_missing)
+        known = set(members[0].class_names)
+        if unknown := sorted({name for clip in held.clips for name in clip.labels} - known):
+            raise UserError(f"the models have no class '{unknown[0]}'", where=validation)
+    made_folder(out.parent)
+    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as beside:
+        partial = Path(beside) / out.name
+        for number, model in enumerate(models):
+            _copy(model, partial / MEMBERS / str(number))
+        names = [f"{MEMBERS}/{number}" for number in range(len(models))]
+        description = _write(partial, names, FusedRecogniser(members), held)
+        if out.exists():
+            out.rmdir()
+        os.replace(partial, out)
+    return Fused(out, len(models), description.validation)
+
+
+def train_members(
+    data: "TrainingData",
+    names: Sequence[str],
+    train: Callable[[str, Path], TrainingReport],
+    out: Path,
+    *,
+    device: str,
+    resume: bool,
+) -> TrainingReport:
+    """Trains the systems of a recipe, each into a folder in ``out``, and fuses them.
+
+    Args:
+        data: what they learn from and what chooses the thresholds of their mean.
+        names: of the systems.
+        train: trains a system into a folder.
+        out: the model folder to make.
+        device: of the fused model.
+        resume: goes on where it was interrupted.
+    """
+    from earmark.inference.fusion import FusedRecogniser, load_recogniser
+    from earmark.model.bundle import FusedDescription, read_description
+    from earmark.training.devices import choose_device
+
+    begun = (out / MEMBERS).is_dir()
+    if out.exists() and not (begun and resume) and (not out.is_dir() or any(out.iterdir())):
+        rule = "pass --resume to go on with it" if begun else "it must be new or empty"
+        raise UserError(f"the folder for the model holds something already; {rule}", where=out)
+    folders = {name: f"{MEMBERS}/{Path(name).stem}" for name in names}
+    reports = [train(name, out / folder) for name, folder in folders.items()]
+    if (out / "model.json").exists():
+        description = read_description(out)
+        assert isinstance(description, FusedDescription)
+    else:
+        device_chosen = choose_device(device)
+        members = [load_recogniser(out / folder, device_chosen) for folder in folders.values()]
+        held = data.held if data.held.clips or data.held.timed else None
+        description = _write(out, list(folders.values()), FusedRecogniser(members), held)
+    seconds = sum(report.seconds for report in reports)
+    return TrainingReport(out, reports[0].clips, description.validation, seconds)
+
+
+def _write(
+    folder: Path, members: Sequence[str], mean: "FusedRecogniser", held: "HeldOut | None"
+) -> "FusedDescription":
+    """Chooses the rules of a fused model and describes it in its folder."""
+    from earmark.config import DecodingSettings, TuningSettings
+    from earmark.model import bundle
+    from earmark.outputs.card import card
+    from earmark.tasks.tuned_rules import Chosen, choose
+
+    tuning, decoding, licences = TuningSettings(), DecodingSettings(), set()
+    for number, member in enumerate(members):
+        of_member = bundle.read_description(folder / member)
+        licences.add(of_member.licence_of_training_data)
+        if number:
+            continue
+        if isinstance(of_member, bundle.FusedDescription):
+            tuning, decoding = of_member.tuning_settings, of_member.decoding_settings
+        else:
+            tuning, decoding = of_member.settings.tuning, of_member.settings.decoding
+    if held is None:
+        chosen = Chosen(list(mean.rules), "the means of the members' own")
+    else:
+        chosen = choose(mean, held, decoding, tuning)
+    description = bundle.FusedDescription(
+        format_version=bundle.FORMAT_VERSION,
+        package_version=version("earmark"),
+        class_names=mean.class_names,
+        members=tuple(members),
+        clock=bundle.ClockDescription.of(mean.clock),
+        decoding=tuple(chosen.rules),
+        tuning_settings=tuning,
+        decoding_settings=decoding,
+        thresholds=chosen.note,
+        validation=chosen.scores,
+        licence_of_training_data="; ".join(sorted(licences)),
+    )
+    bundle.save_description(folder, description, card(description))
+    return description
+
+
+def _copy(model: Path, to: Path) -> None:
+    """Copies what prediction needs of a model folder, fused or not."""
+    from earmark.model.bundle import FusedDescription, read_description
+
+    description = read_description(model)
+    to.mkdir(parents=True)
+    files = ["model.json", "README.md"]
+    if isinstance(description, FusedDescription):
+        for member in description.members:
+            _copy(model / member, to / member)
+    else:
+        files.append("model.safetensors")
+    for name in files:
+        if (model / name).exists():
+            shutil.copyfile(model / name, to / name)

@@ -1,0 +1,172 @@
+"""Which clips a model learns from, and which it is judged by."""
+
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from earmark.data.labels import Clip, find_clips, split
+from earmark.errors import UserError
+from earmark.formats.labels import LabelTable, read_labels
+from earmark.tasks.progress import in_short, say
+
+
+@dataclass(frozen=True, slots=True)
+class HeldOut:
+    """What thresholds are chosen on.
+
+    Attributes:
+        clips: those whose tags choose epochs and tag thresholds; with events, whole recordings.
+        described: how they were chosen, in words.
+        strong: whether ``clips`` have events.
+        timed: recordings whose events tune how frames become events.
+        timed_described: where these are from, in words.
+    """
+
+    clips: list[Clip]
+    described: str
+    strong: bool
+    timed: list[Clip]
+    timed_described: str
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingData:
+    """Clips to learn from and clips to judge by.
+
+    Attributes:
+        training: the clips whose tags are learnt.
+        class_names: every class that a training clip has, sorted.
+        held: what is not learnt from.
+    """
+
+    training: list[Clip]
+    class_names: tuple[str, ...]
+    held: HeldOut
+
+
+def gather(
+    labels: Path,
+    audio: Path,
+    validation: str,
+    tune: Path | None = None,
+    *,
+    labels_format: str = "auto",
+    class_names: Path | None = None,
+    skip_missing: bool = False,
+    seed: int = 0,
+) -> TrainingData:
+    """Finds the clips of the tables and holds some out, as ``train`` describes."""
+    table = read_labels(labels, labels_format, class_names)
+    clips = found(table, audio, skip_missing)
+    try:
+        fraction = float(validation)
+    except ValueError:
+        fraction = None
+    if fraction is None:
+        held = held_out(Path(validation), audio, skip_missing, class_names)
+    else:
+        clips, apart = split(clips, fraction, seed)
+        described = f"{len(apart)} clips held out of {labels.name}" if apart else ""
+        held = HeldOut(apart, described, False, [], "")
+    counts = Counter(label for clip in clips for label in clip.labels)
+    if not counts:
+        raise UserError("no clip has a tag, so there is nothing to learn", where=labels)
+    names = tuple(sorted(counts))
+    for name in names:
+        if not name.isprintable():
+            raise UserError(
+                f"a class name must be printable Unicode, came as {name!r}; rename it", where=labels
+            )
+    if never := sorted(set(table.class_names) - set(names)):
+        say(f"left out, since no training clip has them: {', '.join(never)}")
+    if fraction is None:
+        check_held_out(clips, held.clips, names, "validation", validation)
+    if tune is not None:
+        timed = held_out(tune, audio, skip_missing, class_names)
+        if not timed.strong:
+            raise UserError(
+                "frames are tuned on events with onset and offset, and this table has tags alone; "
+                "give a strong table",
+                where=tune,
+            )
+        check_held_out(clips, timed.clips, names, "tuning", str(tune))
+        held = replace(held, timed=timed.clips, timed_described=timed.described)
+    return TrainingData(clips, names, held)
+
+
+def held_out(
+    table: Path, audio: Path, skip_missing: bool, class_names: Path | None = None
+) -> HeldOut:
+    """All clips of a table, to judge by; of a strong one, to tune frames on, too."""
+    labels = read_labels(table, class_names=class_names)
+    clips = found(labels, audio, skip_missing)
+    described = f"the {'strong' if labels.strong else 'weak'} labels of {table.name}"
+    timed = clips if labels.strong else []
+    return HeldOut(clips, described, labels.strong, timed, described if labels.strong else "")
+
+
+def found(table: LabelTable, audio: Path, skip_missing: bool) -> list[Clip]:
+    """The clips of a table whose audio is there; the others are listed, and may be skipped."""
+    clips, missing = find_clips(table, audio)
+    if missing:
+        what = f"{len(missing)} of the table's files are not in {audio}"
+        for name in missing:
+            say(f"missing: {name}")
+        if not skip_missing:
+            raise UserError(
+                f"{what}: {in_short(missing)}; add them, or pass --skip-missing", where=table.path
+            )
+        say(f"{table.path}: {what}; going on without them")
+    return clips
+
+
+def check_held_out(
+    clips: Sequence[Clip],
+    held: Sequence[Clip],
+    class_names: Sequence[str],
+    what: str,
+    table: str,
+) -> None:
+    """Refuses a table of clips that can't judge what is learnt from ``clips``."""
+    labels = {label for clip in held for label in clip.labels}
+    if unknown := sorted(labels.difference(class_names)):
+        raise UserError(
+            f"a class of the {what} labels must occur in training, but '{unknown[0]}' does "
+            f"not; known: {', '.join(class_names)}",
+            where=table,
+        )
+    if not labels:
+        raise UserError(f"{what} needs at least one clip with a tag", where=table)
+    if shared := sorted(_groups(clips) & _groups(held)):
+        raise UserError(
+            f"{what} must be of other sources than training, but both tables have the group "
+            f"'{shared[0]}'",
+            where=table,
+        )
+    parts: dict[Path, list[tuple[float, float]]] = {}
+    for clip in clips:
+        parts.setdefault(clip.path, []).append(_part(clip))
+    trained_on = [
+        clip.filename
+        for clip in held
+        for start, stop in parts.get(clip.path, ())
+        if start < _part(clip)[1] and _part(clip)[0] < stop
+    ]
+    if trained_on:
+        raise UserError(
+            f"{what} must not be trained on, but {len(trained_on)} clips are in both tables: "
+            f"{in_short(trained_on)}",
+            where=table,
+        )
+
+
+def _groups(clips: Sequence[Clip]) -> set[str]:
+    return {clip.group for clip in clips if clip.group is not None}
+
+
+def _part(clip: Clip) -> tuple[float, float]:
+    """From when to when in its file a clip lasts."""
+    stop = math.inf if clip.stop_seconds is None else clip.stop_seconds
+    return clip.start_seconds or 0.0, stop
