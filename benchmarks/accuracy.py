@@ -1,9 +1,11 @@
 """Accuracy on real recordings, end to end: scenes, training, prediction, scores.
 
     python benchmarks/accuracy.py b1 --data DATA --out build/b1 --page RESULTS.md
+    python benchmarks/accuracy.py b1 --data DATA --out build/b1 --page RESULTS.md --tables
 
-reads ``benchmarks/b1.toml`` and uses the program's own commands, which it prints. It goes on where
-it was stopped, and writes what came out into its section of the page.
+trains and scores the benchmark's recipe, or every system of the paper over several seeds. It reads
+``benchmarks/b1.toml`` and uses the program's own commands, which it prints. It goes on where it was
+stopped, and writes what came out into its section of the page.
 """
 
 import argparse
@@ -101,13 +103,10 @@ def recordings_of(table: Path, folder: Path) -> list[str]:
 def section(benchmark: str, plan: dict[str, Any], model: Path, rows: list[str]) -> str:
     """What the page says of a benchmark."""
     training = json.loads((model / "model.json").read_text(encoding="utf-8"))["training"]
-    words = ["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
     seconds = training["seconds"]
     lines = [
         f"`python benchmarks/accuracy.py {benchmark} --data DATA --out build/{benchmark}`; "
-        f"{date.today()}, commit {commit or 'unknown'}, {os.cpu_count()} cores "
-        f"({platform.machine()}), {training['precision']} convolutions. "
+        f"{made_on()}, {training['precision']} convolutions. "
         f"{training['epochs']} epochs of {training['clips']} clips took {seconds / 60:.0f} min. "
         f"Weights: {training['weights']}. Thresholds: {training['thresholds']}.",
         "",
@@ -119,6 +118,29 @@ def section(benchmark: str, plan: dict[str, Any], model: Path, rows: list[str]) 
         *rows,
     ]
     return "\n".join(lines)
+
+
+def made_on() -> str:
+    """The date, the commit and the machine."""
+    words = ["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"]
+    commit = subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
+    machine = f"{os.cpu_count()} cores ({platform.machine()})"
+    return f"{date.today()}, commit {commit or 'unknown'}, {machine}"
+
+
+def compare(
+    name: str, plan: dict[str, Any], tables: dict[str, tuple[Path, Path]], out: Path
+) -> str:
+    """Every system of the paper; gives what the page says of them."""
+    audio = os.path.commonpath([audio for _, audio in tables.values()])
+    words = ["compare", str(tables["train"][0]), "--audio", audio, "--out", str(out / "tables")]
+    words += ["--validation", str(tables["validation"][0]), "--test", str(tables["test"][0])]
+    words += options(plan["compare"])
+    # It knows itself what is done already.
+    run(words, out / "never")
+    given = f"earmark compare ... {shlex.join(options(plan['compare']))}"
+    head = f"`python benchmarks/accuracy.py {name} --tables ...`, which is `{given}`; {made_on()}."
+    return f"{head}\n\n{(out / 'tables' / 'tables.md').read_text(encoding='utf-8').strip()}"
 
 
 def put(page: Path, benchmark: str, text: str) -> None:
@@ -140,6 +162,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--recipe", help="another recipe than the benchmark's")
     parser.add_argument("--page", type=Path, help="a page with a section for this benchmark")
+    parser.add_argument("--tables", action="store_true", help="every system of the paper")
     arguments = parser.parse_args()
     if arguments.data is None:
         parser.error("say where the recordings are: --data, or the variable EARMARK_DATA")
@@ -159,6 +182,12 @@ def main() -> None:
     else:
         audio = data / plan["tables"].pop("audio")
         tables = {name: (data / table, audio) for name, table in plan["tables"].items()}
+    if arguments.tables:
+        words = compare(arguments.benchmark, plan, tables, out)
+        print(words)
+        if arguments.page:
+            put(arguments.page, f"{arguments.benchmark}-tables", words)
+        return
     model = out / f"{Path(plan['train']['recipe']).stem}-{arguments.seed}"
     train(plan, tables, model)
     rows = []

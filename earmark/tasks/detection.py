@@ -10,6 +10,7 @@ import numpy as np
 
 from earmark.errors import UserError
 from earmark.events import Event, in_order
+from earmark.formats.dcase2017 import write_dcase2017_events, write_dcase2017_tags
 from earmark.formats.events import write_events
 from earmark.formats.scores import write_scores
 from earmark.formats.tags import write_tags
@@ -20,6 +21,10 @@ from earmark.tasks.recordings import each_recording, failure_lines, in_made_fold
 
 if TYPE_CHECKING:
     from earmark.inference.recogniser import Recogniser
+
+
+EVENT_FORMATS = {"csv": (".csv", write_events), "dcase2017": (".txt", write_dcase2017_events)}
+"""How events are written: the suffix of a file, and what writes it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +64,7 @@ def detect(
     *recordings: Path,
     model: Path,
     out: Path,
-    format: Literal["csv"] = "csv",
+    format: Literal["csv", "dcase2017"] = "csv",
     scores: Path | None = None,
     device: str = "auto",
 ) -> Detected:
@@ -68,17 +73,18 @@ def detect(
     Args:
         recordings: audio files, and folders that are searched recursively.
         model: a model folder.
-        out: a file ending in .csv for one table of all, or a folder for a table a recording.
-        format: how events are written.
+        out: a file for one table of all, or a folder for a table a recording.
+        format: how events are written: csv, or dcase2017 for the challenge's submission (.txt).
         scores: a folder for the frame probabilities, one TSV a recording.
         device: auto, cpu, cuda or mps.
 
     Raises:
         UserError: nothing could be read, or written.
     """
+    suffix, write = EVENT_FORMATS[format]
     whole = bool(out.suffix) and not out.is_dir()
-    if (whole and out.suffix != f".{format}") or (not whole and out.is_file()):
-        raise UserError(f"events go to a file ending in .{format} or to a folder", where=out)
+    if (whole and out.suffix != suffix) or (not whole and out.is_file()):
+        raise UserError(f"events go to a file ending in {suffix} or to a folder", where=out)
     in_made_folder(out) if whole else made_folder(out)
     recogniser = _recogniser(model, device)
 
@@ -97,15 +103,13 @@ def detect(
         else:
             write_scores(in_made_folder(scores / f"{name}.tsv"), watched())
         if not whole:
-            write_events(
-                in_made_folder(out / f"{name}.{format}"), ((name, event) for event in events)
-            )
+            write(in_made_folder(out / f"{name}{suffix}"), ((name, event) for event in events))
         return in_order(events)
 
     events, failures = each_recording(recordings, "detecting", work)
     if whole:
         rows = ((name, event) for name, found in events.items() for event in found)
-        write_events(in_made_folder(out), rows)
+        write(in_made_folder(out), rows)
     return Detected(events, failures, out)
 
 
@@ -114,6 +118,7 @@ def tag(
     model: Path,
     out: Path,
     labels: bool = False,
+    format: Literal["csv", "dcase2017"] = "csv",
     device: str = "auto",
 ) -> Tagged:
     """Finds which classes sound anywhere in recordings.
@@ -121,27 +126,30 @@ def tag(
     Args:
         recordings: audio files, and folders that are searched recursively.
         model: a model folder.
-        out: the table to write, ending in .csv: a probability for every class.
+        out: the table to write: a probability for every class.
         labels: write the tags that were decided instead.
+        format: csv, or dcase2017 for the challenge's submission (.txt) of decided tags.
         device: auto, cpu, cuda or mps.
 
     Raises:
         UserError: nothing could be read, or written.
     """
-    if out.suffix != ".csv" or out.is_dir():
-        raise UserError("tags go to a file ending in .csv", where=out)
+    suffix = EVENT_FORMATS[format][0]
+    if out.suffix != suffix or out.is_dir():
+        raise UserError(f"tags go to a file ending in {suffix}", where=out)
     in_made_folder(out)
     recogniser = _recogniser(model, device)
     tags, failures = each_recording(recordings, "tagging", lambda _, path: recogniser.tag(path))
     names = list(tags)
-    if labels:
+    if labels or format == "dcase2017":
         rules = zip(recogniser.class_names, recogniser.rules, strict=True)
         thresholds = {name: rule.tag_threshold for name, rule in rules}
         decided = [
             [name for name, value in tags[recording].items() if value > thresholds[name]]
             for recording in names
         ]
-        write_tag_labels(in_made_folder(out), names, decided)
+        write_labels = write_dcase2017_tags if format == "dcase2017" else write_tag_labels
+        write_labels(in_made_folder(out), names, decided)
     else:
         table = np.array([list(tags[name].values()) for name in names])
         write_tags(in_made_folder(out), names, recogniser.class_names, table)
