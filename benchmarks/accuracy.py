@@ -1,7 +1,7 @@
 """Accuracy on real recordings, end to end: scenes, training, prediction, scores.
 
-    python benchmarks/accuracy.py b1 --data DATA --out build/b1 --page RESULTS.md
-    python benchmarks/accuracy.py b1 --data DATA --out build/b1 --page RESULTS.md --tables
+    python -m benchmarks.accuracy b1 --data DATA --out build/b1 --page RESULTS.md
+    python -m benchmarks.accuracy b1 --data DATA --out build/b1 --page RESULTS.md --tables
 
 trains and scores the benchmark's recipe, or every system of the paper over several seeds. It reads
 ``benchmarks/b1.toml`` and uses the program's own commands, which it prints. It goes on where it was
@@ -11,17 +11,16 @@ stopped, and writes what came out into its section of the page.
 import argparse
 import json
 import os
-import platform
-import re
 import shlex
 import shutil
 import subprocess
 import sys
 import time
 import tomllib
-from datetime import date
 from pathlib import Path
 from typing import Any
+
+from benchmarks.pages import check, made_on, put
 
 HERE = Path(__file__).parent
 
@@ -105,7 +104,7 @@ def section(benchmark: str, plan: dict[str, Any], model: Path, rows: list[str]) 
     training = json.loads((model / "model.json").read_text(encoding="utf-8"))["training"]
     seconds = training["seconds"]
     lines = [
-        f"`python benchmarks/accuracy.py {benchmark} --data DATA --out build/{benchmark}`; "
+        f"`python -m benchmarks.accuracy {benchmark} --data DATA --out build/{benchmark}`; "
         f"{made_on()}, {training['precision']} convolutions. "
         f"{training['epochs']} epochs of {training['clips']} clips took {seconds / 60:.0f} min. "
         f"Weights: {training['weights']}. Thresholds: {training['thresholds']}.",
@@ -120,14 +119,6 @@ def section(benchmark: str, plan: dict[str, Any], model: Path, rows: list[str]) 
     return "\n".join(lines)
 
 
-def made_on() -> str:
-    """The date, the commit and the machine."""
-    words = ["git", "-C", str(HERE), "rev-parse", "--short", "HEAD"]
-    commit = subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
-    machine = f"{os.cpu_count()} cores ({platform.machine()})"
-    return f"{date.today()}, commit {commit or 'unknown'}, {machine}"
-
-
 def compare(
     name: str, plan: dict[str, Any], tables: dict[str, tuple[Path, Path]], out: Path
 ) -> str:
@@ -139,19 +130,8 @@ def compare(
     # It knows itself what is done already.
     run(words, out / "never")
     given = f"earmark compare ... {shlex.join(options(plan['compare']))}"
-    head = f"`python benchmarks/accuracy.py {name} --tables ...`, which is `{given}`; {made_on()}."
+    head = f"`python -m benchmarks.accuracy {name} --tables ...`, which is `{given}`; {made_on()}."
     return f"{head}\n\n{(out / 'tables' / 'tables.md').read_text(encoding='utf-8').strip()}"
-
-
-def put(page: Path, benchmark: str, text: str) -> None:
-    """Replaces a benchmark's section of a page, which is marked by comments."""
-    marks = f"<!-- {benchmark} -->", f"<!-- end of {benchmark} -->"
-    old = page.read_text(encoding="utf-8")
-    pattern = re.compile(f"{re.escape(marks[0])}.*{re.escape(marks[1])}", re.DOTALL)
-    new = f"{marks[0]}\n{text}\n{marks[1]}"
-    if not pattern.search(old):
-        raise SystemExit(f"{page} has no section {marks[0]} ... {marks[1]}")
-    page.write_text(pattern.sub(lambda _: new, old), encoding="utf-8")
 
 
 def main() -> None:
@@ -166,16 +146,20 @@ def main() -> None:
     arguments = parser.parse_args()
     if arguments.data is None:
         parser.error("say where the recordings are: --data, or the variable EARMARK_DATA")
-    text = (HERE / f"{arguments.benchmark}.toml").read_text(encoding="utf-8")
-    plan = tomllib.loads(text)
+    plan = tomllib.loads((HERE / f"{arguments.benchmark}.toml").read_text(encoding="utf-8"))
+    if arguments.tables and "compare" not in plan:
+        parser.error(f"{arguments.benchmark}.toml has no [compare]")
+    place = arguments.benchmark + ("-tables" if arguments.tables else "")
+    check(arguments.page, place)
     plan["train"]["seed"] = arguments.seed
     if arguments.recipe:
         plan["train"]["recipe"] = arguments.recipe
     data, out = Path(arguments.data), arguments.out
     out.mkdir(parents=True, exist_ok=True)
-    made_with = out / "plan.toml"
+    made_with = out / "plan.json"
+    text = json.dumps({key: plan.get(key) for key in ("sounds", "scenes", "sets", "tables")})
     if made_with.exists() and made_with.read_text(encoding="utf-8") != text:
-        parser.error(f"{out} was made with other settings; name another --out")
+        parser.error(f"{out} was made of other scenes; name another --out")
     made_with.write_text(text, encoding="utf-8")
     if "sounds" in plan:
         tables = make_scenes(plan, data, out)
@@ -186,7 +170,7 @@ def main() -> None:
         words = compare(arguments.benchmark, plan, tables, out)
         print(words)
         if arguments.page:
-            put(arguments.page, f"{arguments.benchmark}-tables", words)
+            put(arguments.page, place, words)
         return
     model = out / f"{Path(plan['train']['recipe']).stem}-{arguments.seed}"
     train(plan, tables, model)
@@ -201,7 +185,7 @@ def main() -> None:
     words = section(arguments.benchmark, plan, model, sorted(rows, reverse=True))
     print(words)
     if arguments.page:
-        put(arguments.page, arguments.benchmark, words)
+        put(arguments.page, place, words)
 
 
 if __name__ == "__main__":

@@ -2,8 +2,10 @@
 
 import json
 import math
+import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -27,18 +29,23 @@ TAGS = "filename,car,dog\na.wav,0.9,0.1\nb.wav,0.4,0.8\nc.wav,0.2,0.6\n"
 
 
 @pytest.fixture
-def score(tmp_path):
-    """Evaluates texts: each becomes a file of its name."""
+def score(tmp_path, monkeypatch):
+    """Evaluates texts: each becomes a file of its name. Of few draws, for speed."""
+    monkeypatch.setattr("earmark.tasks.evaluation.RESAMPLES", 8)
 
     def run(reference, prediction, **options):
         files = {"reference": reference, "prediction": prediction}
-        if "durations" in options:
-            files["durations"] = options.pop("durations")
+        for name in ("durations", "against"):
+            if name in options:
+                files[name] = options.pop(name)
         paths = {}
         for name, text in files.items():
+            if isinstance(text, Path):
+                paths[name] = text
+                continue
             paths[name] = tmp_path / f"{name}.csv"
             paths[name].write_text(text, encoding="utf-8")
-        return evaluate(**paths, **options)
+        return evaluate(**paths, **({"extra_classes": True} | options))
 
     return run
 
@@ -153,8 +160,8 @@ def test_classes_are_those_of_both_sides(score):
     # In segment 0 the car is missed, in segment 1 it is found: one substitution, one insertion.
     assert (result["substitutions"], result["deletions"], result["insertions"]) == (1, 4, 1)
     assert result["classes"]["cat"]["error_rate"] is None
-    tags = score(WEAK, "filename,cat\na.wav,0.9\nb.wav,0\nc.wav,0\n").as_dict()
-    assert tags["left_out"]["classes_missing_from_prediction"] == 2
+    tags = score(WEAK, "filename,cat,dog\na.wav,0.9,0\nb.wav,0,1\nc.wav,0,0\n").as_dict()
+    assert tags["left_out"]["classes_missing_from_prediction"] == 1
     assert tags["classes"]["car"]["recall"] == 0
     assert tags["classes_without_positives"] == 1
 
@@ -209,9 +216,12 @@ def test_json_has_no_infinity(score, tmp_path):
 
 def test_the_report_has_a_line_for_each_class_of_equal_width(score):
     text = score('filename\tevent_labels\na.wav\t"Air horn, truck horn",car\n', TAGS).text()
-    head, headline, classes, remarks = text.split("\n\n")
+    head, headline, ranking, classes, remarks = text.split("\n\n")
     assert "prediction.csv" in head
+    # A single clip has no interval.
+    assert headline.splitlines()[0].split() == ["tags", "F1", "precision", "recall"]
     assert headline.splitlines()[1].split() == ["micro", "66.7", "100.0", "50.0"]
+    assert ranking.splitlines()[1].startswith("mAP (of the 2 classes that occur)")
     assert len(classes.splitlines()) == 4
     assert len({len(line) for line in classes.splitlines()}) == 1
     assert "left out: 2" in remarks
@@ -262,6 +272,203 @@ def test_a_broken_model_is_an_error_of_its_file(score, tmp_path, content):
         score(WEAK, TAGS, thresholds=tmp_path)
 
 
-def test_importing_the_task_imports_no_torch():
-    check = "import earmark.tasks.evaluation, sys; sys.exit('torch' in sys.modules)"
+def test_events_are_scored_by_boundaries_and_shared_time_too(score):
+    wanted = STRONG + "b.wav\t1\t3\tdog\n"
+    # Car 6-10: onset met, offset within 50 %; car 2.8-4.5: onset alone; dog: neither, but shared.
+    found = EVENTS + "a.wav,6.1,8.5,car,1\na.wav,2.9,7,car,1\nb.wav,1.5,3,dog,1\n"
+    result = score(wanted, found).as_dict()
+    assert result["event_f1"] == pytest.approx(2 * 1 / (4 + 3))
+    assert result["onset_f1"] == pytest.approx(2 * 2 / (4 + 3))
+    # Of the two cars, which overlap, one from 2.9 to 8.5 is made: 4.1 of its 5.6 s are true.
+    assert result["intersection_f1"] == pytest.approx(2 * 3 / (2 * 3 + 1))
+    assert result["classes"]["dog"]["event_f1"] == 0
+    assert result["classes"]["dog"]["intersection_f1"] == 1
+    assert result["classes"]["car"]["onset_n_reference"] == 3
+    wider = score(wanted, found, collar=0.5).as_dict()
+    assert wider["event_f1"] == pytest.approx(2 * 2 / (4 + 3))
+    assert wider["onset_collar_seconds"] == 0.5
+    assert "psds1_of_one_operating_point" not in result
+    durations = "filename\tduration\na.wav\t10\nb.wav\t10\n"
+    point = score(wanted, found, durations=durations).as_dict()
+    assert 0 < point["psds2_of_one_operating_point"] < 1
+
+
+def test_intervals_are_those_of_draws_of_the_clips(score, monkeypatch):
+    reference = "filename\tevent_labels\n" + "".join(f"{n}.wav\tcar\n" for n in range(20))
+    tags = "filename,car\n" + "".join(f"{n}.wav,{0.9 if n % 2 else 0.1}\n" for n in range(20))
+    found = score(reference, tags, thresholds=0.5)
+    ends = found.as_dict()["intervals"]["micro_f1"]
+    assert ends["low"] < found.as_dict()["micro_f1"] < ends["high"]
+    assert found.as_dict()["bootstrap"] == {
+        "resamples": 8,
+        "level": 0.95,
+        "seed": 0,
+        "sources": 20,
+    }
+    assert score(reference, tags).as_dict()["intervals"]["micro_f1"] == ends
+    assert "8 bootstrap draws of the 20 clips" in found.text()
+    # With two sources, one all right and one all wrong, a draw is all, half or nothing.
+    rows = "".join(f"{n}.wav\tcar\t{n % 2}\n" for n in range(20))
+    monkeypatch.setattr("earmark.tasks.evaluation.RESAMPLES", 50)
+    grouped = score("filename\tevent_labels\tgroup\n" + rows, tags)
+    assert grouped.as_dict()["bootstrap"]["sources"] == 2
+    assert grouped.as_dict()["intervals"]["micro_f1"] | {"draws_left_out": 0} == {
+        "low": 0,
+        "high": 1,
+        "draws_left_out": 0,
+    }
+    assert "the 2 sources that" in grouped.text()
+
+
+def test_a_single_clip_has_no_intervals(score):
+    result = score("filename\tevent_labels\na.wav\tcar\n", "filename,car\na.wav,0.9\n")
+    assert result.as_dict()["intervals"] == {}
+    assert "bootstrap" not in result.text()
+
+
+def test_two_predictions_are_compared_on_the_same_draws(score):
+    better = TAGS.replace("b.wav,0.4", "b.wav,0.6")
+    result = score(WEAK, better, against=TAGS)
+    other = result.as_dict()["against"]
+    assert other["micro_f1"] == score(WEAK, TAGS).as_dict()["micro_f1"]
+    difference = other["differences"]["micro_f1"]
+    assert difference["difference"] == pytest.approx(result.as_dict()["micro_f1"] - 4 / 6)
+    assert 0 <= difference["low"] <= difference["high"]
+    line = next(row for row in result.text().splitlines() if row.startswith("micro F1"))
+    assert line.split()[2:5] == ["85.7", "66.7", "19.0"]
+    same = score(WEAK, TAGS, against=TAGS).as_dict()["against"]["differences"]
+    assert {(one["difference"], one["p_value"]) for one in same.values()} == {(0, 1)}
+    # Decided tags have no ranking: what both have is compared.
+    decided = "filename,event_labels\na.wav,car\nb.wav,dog\nc.wav,dog\n"
+    both = score(WEAK, decided, against=decided).as_dict()["against"]["differences"]
+    assert both.keys() == {"micro_f1", "macro_f1"}
+    with pytest.raises(UserError, match="at least two files or groups"):
+        score("filename,event_labels\na.wav,car\n", decided, against=decided)
+    with pytest.raises(UserError, match=r"of one kind compare: .* holds events"):
+        score(STRONG, FOUND, against="filename,car\na.wav,0.9\n")
+
+
+def test_thresholds_of_a_model_say_what_they_were_tuned_on(score, model):
+    folder = model(car=0.5, dog=0.5)
+    path = folder / "model.json"
+    content = json.loads(path.read_text(encoding="utf-8"))
+
+    def micro(note):
+        content["training"] = {"thresholds": note}
+        path.write_text(json.dumps(content), encoding="utf-8")
+        text = score(WEAK, TAGS, thresholds=folder).text()
+        assert note in text
+        return next(line for line in text.splitlines() if line.startswith("micro"))
+
+    assert "tuned on the data being scored, if" in micro("micro F1 on the tags of reference.csv.")
+    assert "tuned" not in micro("micro F1 on the tags of other.csv.")
+    assert "tuned" not in micro("micro F1 on the tags of my-reference.csv.")
+
+
+@pytest.fixture
+def scores(tmp_path):
+    """A folder of score tables of two clips of 10 s; the car of STRONG stands out in a.wav."""
+    folder = tmp_path / "scores"
+    folder.mkdir()
+    for clip in ("a.wav", "b.wav"):
+        rows = ["onset\toffset\tcar\tdog"]
+        for start in range(10):
+            loud = clip == "a.wav" and (start in (0, 1, 3) or start >= 6)
+            rows.append(f"{start}\t{start + 1}\t{0.9 if loud else 0.2}\t0.1")
+        (folder / f"{clip}.tsv").write_text("\n".join(rows) + "\n", encoding="utf-8")
+    return folder
+
+
+DURATIONS = "filename\tduration\na.wav\t10\nb.wav\t10\n"
+
+
+def test_a_folder_of_scores_gives_psds(score, scores):
+    result = score(STRONG, scores, durations=DURATIONS)
+    found = result.as_dict()
+    assert found["task"] == "frame_scores"
+    # Car 2.8-4.5 shares too little with frame 3 for PSDS 1; nothing else is wrong.
+    assert found["psds1"] == pytest.approx(2 / 3)
+    assert found["psds2"] == 1
+    assert found["best_intersection_f1"] == 1
+    assert found["classes"]["car"]["best_intersection_threshold"] == pytest.approx(0.55)
+    assert found["classes"]["dog"]["psds1"] is None
+    assert found["left_out"]["classes_missing_from_reference"] == 1
+    line = next(row for row in result.text().splitlines() if row.startswith("best intersection"))
+    assert line.endswith("tuned on the data being scored")
+    assert "event_f1" not in found
+
+
+def test_frame_scores_above_a_number_are_events(score, scores):
+    found = score(STRONG, scores, durations=DURATIONS, thresholds=0.5)
+    by_hand = EVENTS + "a.wav,0,2,car,\na.wav,3,4,car,\na.wav,6,10,car,\n"
+    numbers, expected = found.as_dict(), score(STRONG, by_hand, durations=DURATIONS).as_dict()
+    assert numbers["psds1"] == pytest.approx(2 / 3)
+    for name in ("f1", "error_rate", "event_f1", "onset_f1", "intersection_f1"):
+        assert numbers[name] == expected[name], name
+    with pytest.raises(UserError, match="score the events that it detects"):
+        score(STRONG, scores, durations=DURATIONS, thresholds="model")
+    with pytest.raises(UserError, match="is for events"):
+        score(STRONG, scores, durations=DURATIONS, collar=1)
+
+
+def test_psds_without_durations_is_an_error_that_says_how_to_give_them(score, scores, tmp_path):
+    with pytest.raises(UserError, match=r"--durations.*--audio"):
+        score(STRONG, scores)
+    with pytest.raises(UserError, match=r"longer than 0 s, unlike 'c.wav'"):
+        score(STRONG, scores, durations=DURATIONS + "c.wav\t0\n")
+    with pytest.raises(UserError, match=r"the last frame from 9 to 10 s begins after 'b.wav'"):
+        score(STRONG, scores, durations=DURATIONS.replace("b.wav\t10", "b.wav\t8"))
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(UserError, match="must hold score tables"):
+        score(STRONG, tmp_path / "empty", durations=DURATIONS)
+    with pytest.raises(UserError, match="give the folder of all"):
+        score(STRONG, "onset\toffset\tcar\n0\t1\t0.5\n")
+    (scores / "a.wav.tsv").write_text("onset\toffset\tcar\n0\t1\tnan\n", encoding="utf-8")
+    with pytest.raises(UserError, match="finite number"):
+        score(STRONG, scores, durations=DURATIONS)
+
+
+def test_intervals_are_of_the_scores_beside_which_they_stand(score, scores):
+    for tables, options in (
+        ((WEAK, TAGS), {}),
+        ((STRONG, FOUND + "b.wav,1,2,dog,1\n"), {}),
+        ((STRONG, scores), {"durations": DURATIONS, "thresholds": 0.5}),
+    ):
+        result = score(*tables, **options)
+        numbers = result.as_dict()
+        statistics = result.scored.statistics()
+        assert numbers["intervals"].keys() == statistics.keys()
+        for name, value in statistics.items():
+            assert numbers[name] == pytest.approx(value, rel=1e-11), name
+
+
+def test_a_report_has_the_figures_that_the_prediction_allows(score, scores, tmp_path):
+    report = tmp_path / "report.html"
+
+    def headings(*tables, **options):
+        result = score(*tables, report=report, **options)
+        text = report.read_text(encoding="utf-8")
+        assert result.title() in text
+        return re.findall("<h2>(.*?)</h2>", text)
+
+    confusion = "Confusion of classes"
+    assert headings(WEAK, TAGS) == ["Precision and recall", confusion, "Reliability"]
+    missing = "Left out or repaired"
+    assert headings(WEAK, "filename,event_labels\na.wav,car\n") == [confusion, missing]
+    assert headings(STRONG, FOUND) == [confusion, missing]
+    assert headings(STRONG, scores, durations=DURATIONS) == ["PSD-ROC", missing]
+    both = headings(STRONG, scores, durations=DURATIONS, thresholds=0.5, resolution=0.5)
+    assert both == ["PSD-ROC", confusion, missing]
+    assert "segments of 0.5 s" in report.read_text(encoding="utf-8")
+    assert headings(STRONG, EVENTS) == [confusion, missing]
+    with pytest.raises(UserError, match=r"ending in \.html"):
+        score(WEAK, TAGS, report=tmp_path / "report.pdf")
+    assert [p.name for p in tmp_path.iterdir() if p.name.endswith(".part")] == []
+
+
+def test_importing_the_task_imports_neither_torch_nor_matplotlib():
+    check = (
+        "import earmark.tasks.evaluation, sys; "
+        "sys.exit(any(name in sys.modules for name in ('torch', 'matplotlib')))"
+    )
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0

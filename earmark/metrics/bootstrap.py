@@ -168,6 +168,6 @@ def _comparison(values: NDArray[np.float64], level: float) -> Comparison:
     known = values[~np.isnan(values)]
     if not known.size:
         return Comparison(difference, float("nan"), float("nan"))
-    rarer = min(np.count_nonzero(known <= 0), np.count_nonzero(known >= 0))
+    rarer = min(int(np.count_nonzero(known <= 0)), int(np.count_nonzero(known >= 0)))
     p_value = min(1.0, 2 * (rarer + 1) / (len(known) + 1))
     return Comparison(difference, float(np.mean(known > 0)), p_value)

@@ -6,14 +6,9 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from earmark.config import COLLAR_RATIO, COLLAR_SECONDS
 from earmark.events import TIE_SECONDS, Event
 from earmark.metrics.counts import Counts, as_weights, mean_over_classes, ratio
-
-COLLAR_SECONDS = 0.2
-"""How far an estimated boundary may lie from the reference's: the field's usual tolerance."""
-
-COLLAR_RATIO = 0.5
-"""The share of a reference event's length by which its offset may be missed, if that is more."""
 
 
 @dataclass(frozen=True, slots=True, eq=False)

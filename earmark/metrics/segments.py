@@ -217,7 +217,7 @@ def _runs(
             f"and end before {MOST_SEGMENTS * resolution_seconds:g} s"
         )
     first, stop = touched_segments(onset, offset, resolution_seconds)
-    sounds = (offset > onset) & (stop > first)
+    sounds = (offset - onset > TIE_SECONDS) & (stop > first)
     return clip[sounds], label[sounds], first[sounds], stop[sounds]
 
 

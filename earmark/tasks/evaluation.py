@@ -3,133 +3,52 @@
 import math
 import os
 import uuid
-from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
-from json import dumps, loads
+from collections.abc import Mapping, Sequence
+from json import dumps
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from earmark.config import SEGMENT_SECONDS
+from earmark.config import COLLAR_SECONDS, SEGMENT_SECONDS
 from earmark.errors import UserError
 from earmark.events import Event
-from earmark.formats.durations import read_durations
-from earmark.formats.labels import LabelRow, LabelTable, read_labels
-from earmark.formats.tables import NAME_COLUMNS, read_table, seconds_text
-from earmark.formats.tags import read_tags
-from earmark.metrics.segments import MOST_SEGMENTS, SegmentScores, segment_scores
-from earmark.metrics.tagging import TaggingScores, tagging_scores
+from earmark.metrics.bootstrap import (
+    LEVEL,
+    RESAMPLES,
+    Comparison,
+    Interval,
+    compare,
+    intervals,
+)
+from earmark.metrics.collars import EventEvidence
+from earmark.metrics.intersections import MOST_SECONDS, IntersectionEvidence
+from earmark.metrics.psds import PSDS1, PSDS2, PsdsEvidence, PsdsParameters
+from earmark.metrics.segments import MOST_SEGMENTS, SegmentEvidence
+from earmark.metrics.tagging import TaggingEvidence
+from earmark.outputs.evaluation import Evaluation, Scored
+from earmark.outputs.scorecards import TUNED_HERE, EventCard, FrameCard, Scorecard, TagCard
+from earmark.tasks.clip_names import Match
+from earmark.tasks.evaluation_inputs import (
+    DEFAULT_THRESHOLD,
+    Prediction,
+    Reference,
+    above,
+    read_prediction,
+    read_reference,
+    tuned_here,
+)
 
-DEFAULT_THRESHOLD = 0.5
-SIGNIFICANT_DIGITS = 12
+__all__ = ["Evaluation", "evaluate"]
 
-_REMARKS = {
-    "clips_missing_from_prediction": "clips without a row in the prediction, taken as empty",
-    "clips_missing_from_reference": "clips without a row in the reference, taken as empty",
-    "predicted_clips_outside_list": "predicted clips that are not in the clip list, left out",
-    "reference_clips_outside_list": "reference clips that are not in the clip list, left out",
-    "classes_missing_from_prediction": "classes missing from the prediction, missed throughout",
-    "classes_missing_from_reference": "classes missing from the reference, all false alarms",
-    "zero_length_events_in_reference": "reference events of 0 s, set aside",
-    "zero_length_events_in_prediction": "predicted events of 0 s, set aside",
-}
+SEED = 0
 
+RESAMPLES_OF_FRAMES = 200
+"""Draws for frame scores: each takes 100 times as long as one of events."""
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Evaluation:
-    """The scores of one prediction, and what they rest on.
-
-    Attributes:
-        reference: the table that is taken as true.
-        prediction: the table that is scored.
-        clips: how many clips were scored.
-        scores: of tags, or of events in segments.
-        thresholds_from: where the thresholds of probabilities come from; None where there are
-            no probabilities, and then ``scores.average_precision`` means nothing.
-        left_out: how many clips, classes and events were left out or repaired, by what.
-    """
-
-    reference: Path
-    prediction: Path
-    clips: int
-    scores: TaggingScores | SegmentScores
-    thresholds_from: str | None
-    left_out: Mapping[str, int]
-
-    def text(self) -> str:
-        """A report of one page: headline numbers, a class table, what was left out."""
-        origin = self.thresholds_from
-        if isinstance(self.scores, TaggingScores):
-            kind = "Tags"
-            about = [] if origin is None else [f"thresholds: {origin}"]
-            headline, classes = _tagging_tables(self.scores, origin is not None)
-        else:
-            kind, about = "Events", [f"segments of {self.scores.resolution_seconds:g} s"]
-            headline, classes = _segment_tables(self.scores)
-        head = [
-            f"{kind} of {self.prediction} against {self.reference}",
-            f"clips: {self.clips}, classes: {len(self.scores.class_names)}; "
-            "F1, precision, recall and AP in percent",
-            *about,
-        ]
-        remarks = [f"{_REMARKS[name]}: {count}" for name, count in self.left_out.items() if count]
-        blocks = [head, _aligned(headline), _aligned(classes), remarks]
-        return "\n\n".join("\n".join(block) for block in blocks if block) + "\n"
-
-    def as_dict(self) -> dict[str, Any]:
-        """Everything by stable names, as fractions; None for what has no finite value."""
-        scores = self.scores
-        content: dict[str, Any] = {
-            "task": "tagging" if isinstance(scores, TaggingScores) else "segments",
-            "reference": str(self.reference),
-            "prediction": str(self.prediction),
-            "clips": self.clips,
-            "left_out": dict(self.left_out),
-        }
-        by_class: dict[str, NDArray[Any]] = {
-            "f1": scores.counts.f1,
-            "precision": scores.counts.precision,
-            "recall": scores.counts.recall,
-            "n_reference": scores.counts.n_reference,
-        }
-        if isinstance(scores, TaggingScores):
-            content |= {
-                "thresholds_from": self.thresholds_from,
-                "micro_f1": scores.micro.f1,
-                "micro_precision": scores.micro.precision,
-                "micro_recall": scores.micro.recall,
-                "macro_f1": scores.macro_f1,
-                "macro_precision": scores.macro_precision,
-                "macro_recall": scores.macro_recall,
-                "f1_of_mean_precision_and_recall": scores.f1_of_mean_precision_and_recall,
-                "classes_without_positives": scores.classes_without_positives,
-            }
-            if self.thresholds_from is not None:
-                content["mean_average_precision"] = scores.mean_average_precision
-                by_class["average_precision"] = scores.average_precision
-                by_class["threshold"] = scores.thresholds
-        else:
-            content |= {
-                "resolution_seconds": scores.resolution_seconds,
-                "f1": scores.overall.f1,
-                "precision": scores.overall.precision,
-                "recall": scores.overall.recall,
-                "error_rate": scores.error_rate,
-                "substitutions": scores.substitutions,
-                "deletions": scores.deletions,
-                "insertions": scores.insertions,
-                "n_reference": scores.n_reference,
-                "macro_f1": scores.macro_f1,
-            }
-            by_class["error_rate"] = scores.class_error_rate
-        content["classes"] = {
-            name: {key: values[k] for key, values in by_class.items()}
-            for k, name in enumerate(scores.class_names)
-        }
-        plain: dict[str, Any] = _plain(content)
-        return plain
+SHARED = 0.5
+"""Part of an event that must be shared, for intersection-based F1."""
 
 
 def evaluate(
@@ -137,346 +56,338 @@ def evaluate(
     prediction: Path,
     *,
     durations: Path | None = None,
+    audio: Path | None = None,
     thresholds: str | float | Path | None = None,
     resolution: float = SEGMENT_SECONDS,
+    collar: float = COLLAR_SECONDS,
+    match: Match = "exact",
+    extra_classes: bool = False,
+    against: Path | None = None,
     json: Path | None = None,
+    report: Path | None = None,
 ) -> Evaluation:
     """Scores predicted tags or events; which of the two, the columns tell.
 
-    Events are scored in segments against a strong reference. Tags, or the probabilities of
-    clips, are scored against the tags of the reference or, where it is strong, the classes of
-    its events. A clip that the prediction leaves out counts with its misses, and the classes are
-    those of both sides together.
+    Events are scored against a strong reference: in segments, by their boundaries and by the time
+    they share with it. Tags, or the probabilities of clips, are scored against the tags of the
+    reference or, where it is strong, the classes of its events. A folder of frame scores, as
+    detect writes it, gives PSDS. A clip that the prediction leaves out counts with its misses, and
+    the classes are those of all tables together. Of every headline score the 95 % interval over
+    draws of the clips is given; clips of one group, or parts of one file, are drawn together.
 
     Args:
         reference: a table of labels in any format that is read.
-        prediction: a table of events, of clip probabilities or of tags.
-        durations: the files to score; without it those of the reference. A file that the
-            reference leaves out is scored as empty.
-        thresholds: for probabilities: one number, or a model folder with one a class. Without
-            it 0.5.
+        prediction: a table of events, of clip probabilities or of tags, or a folder of score
+            tables, one a recording.
+        durations: the files to score and how long they last; without it those of the reference. A
+            file that the reference leaves out is scored as empty. PSDS needs them.
+        audio: in place of durations, the folder of the recordings, all of which are scored.
+        thresholds: for clip probabilities: one number, or a model folder with one a class.
+            Without it 0.5. For frame scores: a number, above which frames are events.
         resolution: seconds of a segment, for events.
+        collar: seconds by which an event's boundaries may be missed; its offset by half of its
+            length, if that is more.
+        match: whether file names must be equal, or only their stems: without folder, suffix and a
+            leading Y, or the same part of a video.
+        extra_classes: counts classes that the reference lacks as false alarms, where otherwise
+            they are an error.
+        against: a second prediction of the same kind to compare this one with.
         json: a file ending in .json to write the result to.
+        report: a file ending in .html for a page with curves.
 
     Raises:
         UserError: a table that can't be read, tables that don't fit each other, no clip in
-            common, or an option that the prediction has no use for.
+            common, times beyond a clip, or an option that the prediction has no use for.
     """
-    if json is not None and json.suffix != ".json":
-        raise UserError("the result goes to a file ending in .json", where=json)
+    for path, suffix in ((json, ".json"), (report, ".html")):
+        if path is not None and path.suffix != suffix:
+            raise UserError(f"the result goes to a file ending in {suffix}", where=path)
     if not 0 < resolution < math.inf:
         raise UserError(f"a resolution must be above 0 s, came as {resolution}")
-    truth = read_labels(reference)
-    true_rows = _by_clip(truth)
-    found = _read_prediction(prediction, thresholds)
-    predicted = (found.tags if found.events is None else found.events).keys()
-    if found.events is None and resolution != SEGMENT_SECONDS:
-        raise UserError(f"a resolution is for events; leave it out to score {prediction}")
-    if found.events is not None and not truth.strong:
-        raise UserError(
-            "events need a strong reference (filename, onset, offset, event_label), but this one "
-            "has tags only; give the strong one, or predict tags",
-            where=reference,
-        )
+    if not 0 <= collar < math.inf:
+        raise UserError(f"a collar must be at least 0 s, came as {collar}")
+    truth = read_reference(reference, durations, audio, match)
+    found = [
+        read_prediction(path, thresholds, truth, match, extra_classes)
+        for path in (prediction, against)
+        if path is not None
+    ]
+    _check_kinds(found, resolution, collar)
+    class_names = tuple(
+        sorted({*truth.table.class_names, *(n for f in found for n in f.class_names)})
+    )
+    scored = [_scored(one, truth, class_names, resolution, collar) for one in found]
 
-    clips = list(true_rows) if durations is None else _listed(durations, true_rows)
-    if not clips:
-        raise UserError("there is no clip to score", where=durations or reference)
-    if predicted and predicted.isdisjoint(clips):
-        raise _nothing_in_common(prediction, predicted, durations or reference, clips)
-    names = sorted({*truth.class_names, *found.class_names})
-    left_out = {
-        "clips_missing_from_prediction": len(set(clips) - predicted),
-        "clips_missing_from_reference": len(set(clips) - true_rows.keys()),
-        "predicted_clips_outside_list": len(predicted - set(clips)),
-        "reference_clips_outside_list": len(true_rows.keys() - set(clips)),
-        "classes_missing_from_prediction": len(names) - len(found.class_names),
-        "classes_missing_from_reference": len(names) - len(truth.class_names),
-        "zero_length_events_in_reference": truth.zero_length_events,
-        "zero_length_events_in_prediction": found.zero_length_events,
-    }
+    groups = truth.groups
+    sources = len(set(groups))
+    resamples = RESAMPLES if found[0].tracks is None else min(RESAMPLES, RESAMPLES_OF_FRAMES)
+    ends: dict[str, Interval] = {}
+    differences: dict[str, Comparison] = {}
+    if sources > 1:
+        ends = intervals(
+            scored[0].statistics,
+            len(truth.clips),
+            resamples=resamples,
+            level=LEVEL,
+            seed=SEED,
+            groups=groups,
+        )
+    if len(scored) > 1:
+        if sources == 1:
+            raise UserError(
+                "a comparison needs clips of at least two files or groups: of one alone nothing "
+                "can be said",
+                where=reference,
+            )
+        differences = _differences(scored[0], scored[1], groups, resamples)
     result = Evaluation(
         reference=reference,
-        prediction=prediction,
-        clips=len(clips),
-        scores=(
-            _score_tags(clips, names, true_rows, found)
-            if found.events is None
-            else _score_events(clips, names, true_rows, found.events, resolution)
-        ),
-        thresholds_from=found.thresholds_from,
-        left_out=left_out,
+        kind=found[0].kind,
+        class_names=class_names,
+        clips=len(truth.clips),
+        sources=sources,
+        scored=scored[0],
+        intervals=ends,
+        resamples=resamples,
+        seed=SEED,
+        against=scored[1] if against is not None else None,
+        differences=differences,
     )
     if json is not None:
-        _write_json(json, result.as_dict())
+        _write(json, dumps(result.as_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
+    if report is not None:
+        _write(report, _page(result, truth, found[0], class_names, resolution))
     return result
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class _Prediction:
-    """Tags or events by clip; events are None where it is tags.
-
-    ``tags`` holds probabilities (K,) of ``class_names``, 0 and 1 where they were decided before.
-    """
-
-    class_names: tuple[str, ...]
-    tags: Mapping[str, NDArray[np.float64]]
-    events: Mapping[str, Sequence[Event]] | None = None
-    thresholds: NDArray[np.float64] | float = DEFAULT_THRESHOLD
-    thresholds_from: str | None = None
-    zero_length_events: int = 0
-
-
-def _read_prediction(path: Path, thresholds: str | float | Path | None) -> _Prediction:
-    header = read_table(path).records[0].cells
-    decided = {"event_label", "event_labels", "onset", "offset"}
-    if header[0] in NAME_COLUMNS and decided.isdisjoint(header):
-        filenames, class_names, probabilities = read_tags(path)
-        limits, origin = _thresholds(thresholds, class_names)
-        tags = dict(zip(filenames, probabilities, strict=True))
-        return _Prediction(class_names, tags, None, limits, origin)
-    if thresholds is not None:
-        raise UserError(
-            "thresholds are for clip probabilities, but this table is decided already; leave "
-            "them out",
-            where=path,
-        )
-    table = read_labels(path)
-    rows = _by_clip(table)
-    if table.strong:
-        events = {clip: row.events or () for clip, row in rows.items()}
-        return _Prediction(
-            table.class_names, {}, events, zero_length_events=table.zero_length_events
-        )
-    return _Prediction(
-        table.class_names,
-        {
-            clip: np.array([name in row.labels for name in table.class_names], np.float64)
-            for clip, row in rows.items()
-        },
-    )
-
-
-def _thresholds(
-    given: str | float | Path | None, class_names: Sequence[str]
-) -> tuple[NDArray[np.float64] | float, str]:
-    """One threshold for all classes or one each (K,), and where from, in words."""
-    if given is None:
-        return DEFAULT_THRESHOLD, f"{DEFAULT_THRESHOLD}, for none were given"
-    try:
-        number = float(str(given))
-    except ValueError:
-        return _model_thresholds(Path(str(given)), class_names), f"those of the model {given}"
-    if not 0 <= number <= 1:
-        raise UserError(f"a threshold must lie in [0, 1], came as {given}")
-    return number, f"{number}"
-
-
-def _model_thresholds(folder: Path, class_names: Sequence[str]) -> NDArray[np.float64]:
-    # Read as plain JSON: the code for model folders takes seconds to import.
-    path = folder / "model.json"
-    if not path.is_file():
-        raise UserError(
-            f"thresholds must be a number in [0, 1] or a model folder (with a model.json), "
-            f"came as '{folder}'"
-        )
-    try:
-        model = loads(path.read_text(encoding="utf-8"))
-        limits = [float(rule["tag_threshold"]) for rule in model["decoding"]]
-        if not all(0 <= limit <= 1 for limit in limits):
-            raise ValueError("a threshold outside [0, 1]")
-        of_class = dict(zip(model["class_names"], limits, strict=True))
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise UserError(
-            f"must hold class_names and for each a tag_threshold in decoding ({error!r})",
-            where=path,
-        ) from error
-    if unknown := [name for name in class_names if name not in of_class]:
-        raise UserError(
-            f"the model has no class '{unknown[0]}' of the prediction; give the folder of the "
-            "model that made it",
-            where=path,
-        )
-    return np.array([of_class[name] for name in class_names], np.float64)
-
-
-def _by_clip(table: LabelTable) -> dict[str, LabelRow]:
-    """The rows by clip: a filename, with its times where a part of the file is meant."""
-    rows: dict[str, LabelRow] = {}
-    for row in table.rows:
-        clip = row.filename
-        if row.start_seconds is not None and row.stop_seconds is not None:
-            part = f"{seconds_text(row.start_seconds)}-{seconds_text(row.stop_seconds)}"
-            clip = f"{clip} ({part} s)"
-        if clip in rows:
+def _check_kinds(found: Sequence[Prediction], resolution: float, collar: float) -> None:
+    """Whether the predictions are of one kind, and the options of use to it."""
+    first = found[0]
+    for other in found[1:]:
+        if other.kind != first.kind:
             raise UserError(
-                f"a clip may have one row, but '{clip}' has one in line {rows[clip].line} too; "
-                "join them or remove one",
-                where=table.path,
-                line=row.line,
+                f"only predictions of one kind compare: {first.path} holds {first.kind}, this one "
+                f"{other.kind}",
+                where=other.path,
             )
-        rows[clip] = row
-    return rows
+    has_events = first.events is not None or (
+        first.tracks is not None and first.thresholds_from is not None
+    )
+    for name, value, usual in (
+        ("resolution", resolution, SEGMENT_SECONDS),
+        ("collar", collar, COLLAR_SECONDS),
+    ):
+        if value != usual and not has_events:
+            raise UserError(f"a {name} is for events; leave it out to score {first.path}")
 
 
-def _listed(durations: Path, true_rows: Mapping[str, LabelRow]) -> list[str]:
-    clips = list(read_durations(durations))
-    if clips and true_rows and true_rows.keys().isdisjoint(clips):
-        raise _nothing_in_common(durations, clips, "the reference", true_rows)
-    return clips
-
-
-def _nothing_in_common(
-    path: Path, clips: Collection[str], other: object, others: Collection[str]
-) -> UserError:
-    here, there = (", ".join(f"'{clip}'" for clip in sorted(side)[:2]) for side in (clips, others))
-    return UserError(
-        f"no clip is also in {other}: here {here}, there {there}; write them alike (usual causes "
-        "are a leading 'Y', a folder, another suffix, or times of parts of files)",
-        where=path,
+def _scored(
+    found: Prediction,
+    truth: Reference,
+    class_names: Sequence[str],
+    resolution_seconds: float,
+    collar_seconds: float,
+) -> Scored:
+    cards: list[Scorecard] = []
+    if found.tags is not None:
+        cards.append(_tag_card(found, truth, class_names))
+    if found.tracks is not None:
+        cards.append(_frame_card(found.tracks, truth, class_names))
+    events = _events(found)
+    if events is not None:
+        cards.append(_event_card(events, truth, class_names, resolution_seconds, collar_seconds))
+    listed, predicted = set(truth.clips), set(found.clips)
+    strange = {
+        "classes_missing_from_prediction": sorted(set(class_names) - set(found.class_names)),
+        "classes_missing_from_reference": sorted(set(class_names) - set(truth.table.class_names)),
+    }
+    left_out = {
+        "clips_missing_from_prediction": len(listed - predicted),
+        "clips_missing_from_reference": len(listed - truth.rows.keys()),
+        "predicted_clips_outside_list": len(predicted - listed),
+        "reference_clips_outside_list": len(truth.rows.keys() - listed),
+        **{name: len(names) for name, names in strange.items()},
+        "zero_length_events_in_reference": truth.table.zero_length_events,
+        "zero_length_events_in_prediction": found.zero_length_events,
+        "cut_events_in_reference": truth.cut_events,
+        "cut_events_in_prediction": found.cut_events,
+    }
+    return Scored(
+        found.path, tuple(cards), found.thresholds_from, found.tuned_on, left_out, strange
     )
 
 
-def _score_tags(
-    clips: Sequence[str],
-    names: Sequence[str],
-    true_rows: Mapping[str, LabelRow],
-    found: _Prediction,
-) -> TaggingScores:
-    index = {name: k for k, name in enumerate(names)}
+def _tag_card(found: Prediction, truth: Reference, class_names: Sequence[str]) -> TagCard:
+    reference, probabilities, limits = _tag_tables(found, truth, class_names)
+    return TagCard(
+        TaggingEvidence(reference, probabilities, limits, class_names),
+        ranked=found.thresholds_from is not None,
+        remark=_tuning_remark(found, truth),
+    )
+
+
+def _tuning_remark(found: Prediction, truth: Reference) -> str:
+    if not tuned_here(found, truth.table.path):
+        return ""
+    return f"{TUNED_HERE}, if {truth.table.path.name} is that file"
+
+
+def _tag_tables(
+    found: Prediction, truth: Reference, class_names: Sequence[str]
+) -> tuple[NDArray[np.bool_], NDArray[np.float64], NDArray[np.float64]]:
+    """What is true and with what probability it was predicted (N, K), and the thresholds (K,)."""
+    index = {name: k for k, name in enumerate(class_names)}
     columns = [index[name] for name in found.class_names]
-    reference = np.zeros((len(clips), len(names)), np.bool_)
+    reference = np.zeros((len(truth.clips), len(class_names)), np.bool_)
     # What the prediction leaves out has probability 0, which no threshold is below.
     probabilities = np.zeros(reference.shape)
-    limits = np.full(len(names), DEFAULT_THRESHOLD)
+    limits = np.full(len(class_names), DEFAULT_THRESHOLD)
     limits[columns] = found.thresholds
-    for n, clip in enumerate(clips):
-        if clip in true_rows:
-            reference[n, [index[label] for label in true_rows[clip].labels]] = True
-        if clip in found.tags:
-            probabilities[n, columns] = found.tags[clip]
-    return tagging_scores(reference, probabilities, limits, names)
+    tags = found.tags or {}
+    for n, clip in enumerate(truth.clips):
+        if clip in truth.rows:
+            reference[n, [index[label] for label in truth.rows[clip].labels]] = True
+        if clip in tags:
+            probabilities[n, columns] = tags[clip]
+    return reference, probabilities, limits
 
 
-def _score_events(
-    clips: Sequence[str],
-    names: Sequence[str],
-    true_rows: Mapping[str, LabelRow],
+def _events(found: Prediction) -> dict[str, Sequence[Event]] | None:
+    """The events of each clip; of frame scores those above the threshold that was given."""
+    if found.events is not None:
+        return dict(found.events)
+    if found.tracks is None or found.thresholds_from is None:
+        return None
+    limit = float(found.thresholds)
+    return {clip: above(track, limit) for clip, track in found.tracks.items()}
+
+
+def _event_card(
     found: Mapping[str, Sequence[Event]],
+    truth: Reference,
+    class_names: Sequence[str],
     resolution_seconds: float,
-) -> SegmentScores:
-    reference = {
-        clip: (true_rows[clip].events or ()) if clip in true_rows else () for clip in clips
-    }
-    estimate = {clip: found[clip] for clip in clips if clip in found}
-    for side in (reference, estimate):
-        for clip, events in side.items():
-            last = max((event.offset_seconds for event in events), default=0.0)
-            if last / resolution_seconds >= MOST_SEGMENTS:
-                raise UserError(
-                    f"an event of '{clip}' ends at {last:g} s, too far for segments of "
-                    f"{resolution_seconds:g} s; mend the time or take longer segments"
-                )
-    return segment_scores(reference, estimate, names, resolution_seconds)
+    collar_seconds: float,
+) -> EventCard:
+    reference = truth.events
+    estimate = {clip: found[clip] for clip in truth.clips if clip in found}
+    total = 0.0
+    for clip in truth.clips:
+        events = (*reference[clip], *estimate.get(clip, ()))
+        last = max((event.offset_seconds for event in events), default=0.0)
+        total += last
+        if last / resolution_seconds >= MOST_SEGMENTS or total >= MOST_SECONDS / 2:
+            raise UserError(
+                f"an event of '{clip}' ends at {last:g} s, too far for segments of "
+                f"{resolution_seconds:g} s, or to be added to all other clips; mend the time or "
+                "take longer segments"
+            )
+    sides = reference, estimate, class_names
+    boundaries, onsets = (
+        EventEvidence(*sides, collar_seconds, collar_seconds, use_offset=use_offset)
+        for use_offset in (True, False)
+    )
+    points = {}
+    durations = truth.durations_seconds
+    if durations is not None and min(durations.values()) > 0:
+        for name, parameters in (("psds1", PSDS1), ("psds2", PSDS2)):
+            evidence = PsdsEvidence.from_events(
+                reference, [estimate], durations, class_names, parameters
+            )
+            points[f"{name}_of_one_operating_point"] = evidence.scores().value
+    return EventCard(
+        SegmentEvidence(*sides, resolution_seconds),
+        boundaries,
+        onsets,
+        IntersectionEvidence(*sides, SHARED, SHARED),
+        points,
+    )
 
 
-def _tagging_tables(scores: TaggingScores, ranked: bool) -> tuple[list[list[str]], list[list[str]]]:
-    """Headline and class table; ``ranked`` says whether there were probabilities."""
-    micro, both = scores.micro, scores.f1_of_mean_precision_and_recall
-    headline = [
-        ["", "F1", "precision", "recall"],
-        ["micro", *_percents(micro.f1, micro.precision, micro.recall)],
-        ["macro", *_percents(scores.macro_f1, scores.macro_precision, scores.macro_recall)],
-        ["F1 of mean precision and recall", *_percents(both), "", ""],
-    ]
-    classes = [
-        [name, str(n), *values]
-        for name, n, values in zip(
-            scores.class_names,
-            scores.counts.n_reference.tolist(),
-            _class_percents(scores),
-            strict=True,
-        )
-    ]
-    header = ["class", "clips", "F1", "precision", "recall"]
-    if ranked:
-        known = len(classes) - scores.classes_without_positives
-        name = f"mAP (of the {known} classes that occur)"
-        headline.append([name, *_percents(scores.mean_average_precision), "", ""])
-        header += ["AP", "threshold"]
-        for k, row in enumerate(classes):
-            row += [*_percents(scores.average_precision[k]), f"{scores.thresholds[k]:.6g}"]
-    return headline, [header, *classes]
+def _frame_card(
+    tracks: Mapping[str, Any], truth: Reference, class_names: Sequence[str]
+) -> FrameCard:
+    durations = truth.durations_seconds
+    assert durations is not None
+    for clip, seconds in durations.items():
+        if seconds <= 0:
+            raise UserError(f"PSDS needs clips that last longer than 0 s, unlike '{clip}'")
+    listed = {clip: tracks[clip] for clip in truth.clips if clip in tracks}
+    one, two, shared = (
+        PsdsEvidence.from_scores(truth.events, listed, durations, class_names, parameters)
+        for parameters in (PSDS1, PSDS2, PsdsParameters(SHARED, SHARED))
+    )
+    return FrameCard(one, two, shared)
 
 
-def _segment_tables(scores: SegmentScores) -> tuple[list[list[str]], list[list[str]]]:
-    overall = scores.overall
-    headline = [
-        ["", "F1", "precision", "recall", "error rate"],
-        [
-            "overall",
-            *_percents(overall.f1, overall.precision, overall.recall),
-            f"{scores.error_rate:.2f}",
-        ],
-        ["macro", *_percents(scores.macro_f1), "", "", ""],
-        [f"active segments: {scores.n_reference}", "", "", "", ""],
-        [f"substitutions: {scores.substitutions}", "", "", "", ""],
-        [f"deletions: {scores.deletions}", "", "", "", ""],
-        [f"insertions: {scores.insertions}", "", "", "", ""],
-    ]
-    classes = [
-        [name, str(n), *values, f"{rate:.2f}"]
-        for name, n, values, rate in zip(
-            scores.class_names,
-            scores.counts.n_reference.tolist(),
-            _class_percents(scores),
-            scores.class_error_rate,
-            strict=True,
-        )
-    ]
-    return headline, [["class", "segments", "F1", "precision", "recall", "error rate"], *classes]
+def _differences(
+    ours: Scored, theirs: Scored, groups: Sequence[str], resamples: int
+) -> dict[str, Comparison]:
+    """The comparison of all headline scores that both have."""
+    both = ours.statistics().keys() & theirs.statistics().keys()
+
+    def common(one: Scored, weights: NDArray[np.int64]) -> dict[str, float]:
+        return {name: value for name, value in one.statistics(weights).items() if name in both}
+
+    return compare(
+        lambda weights: common(ours, weights),
+        lambda weights: common(theirs, weights),
+        len(groups),
+        resamples=resamples,
+        level=LEVEL,
+        seed=SEED,
+        groups=groups,
+    )
 
 
-def _class_percents(scores: TaggingScores | SegmentScores) -> list[list[str]]:
-    counts = scores.counts
-    return [
-        _percents(*values)
-        for values in zip(counts.f1, counts.precision, counts.recall, strict=True)
-    ]
+def _page(
+    result: Evaluation,
+    truth: Reference,
+    found: Prediction,
+    class_names: Sequence[str],
+    resolution_seconds: float,
+) -> str:
+    """The report, with the figures that the prediction allows."""
+    # Loads matplotlib, which only a page needs.
+    from earmark.metrics.confusion import event_confusion, tag_confusion
+    from earmark.metrics.curves import PrecisionRecall, Reliability
+    from earmark.outputs import evaluation_figures as figures
+    from earmark.outputs.evaluation_page import page
+
+    drawings = []
+    for card in result.scored.cards:
+        if isinstance(card, FrameCard):
+            named = [("PSDS 1", card.psds1), ("PSDS 2", card.psds2)]
+            drawings.append(figures.psd_roc_drawing(named))
+        elif isinstance(card, TagCard):
+            reference, probabilities, limits = _tag_tables(found, truth, class_names)
+            if found.thresholds_from is not None:
+                curves = {
+                    name: PrecisionRecall.of(reference[:, k], probabilities[:, k])
+                    for k, name in enumerate(class_names)
+                }
+                drawings.append(figures.precision_recall_drawing(curves, card.scores))
+            confusion = tag_confusion(reference, probabilities > limits, class_names)
+            drawings.append(figures.confusion_drawing(confusion, "clips"))
+            if found.thresholds_from is not None:
+                known = [class_names.index(name) for name in found.class_names]
+                reliability = Reliability.of(reference[:, known], probabilities[:, known])
+                drawings.append(figures.reliability_drawing(reliability))
+        elif isinstance(card, EventCard):
+            confusion = event_confusion(
+                truth.events,
+                _events(found) or {},
+                class_names,
+                resolution_seconds,
+                truth.durations_seconds,
+            )
+            unit = f"segments of {resolution_seconds:g} s"
+            drawings.append(figures.confusion_drawing(confusion, unit))
+    return page(result.title(), result.about(), result.tables(), drawings, result.remarks())
 
 
-def _percents(*values: float | np.floating[Any] | NDArray[np.float64]) -> list[str]:
-    return ["-" if math.isnan(value) else f"{100 * float(value):.1f}" for value in values]
-
-
-def _aligned(rows: Sequence[Sequence[str]]) -> list[str]:
-    """Lines of a table, the first column to the left, numbers to the right."""
-    # A class name may hold a line break.
-    names = [" ".join(row[0].split()) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
-    width = max(map(len, names))
-    return [
-        "  ".join(
-            [name.ljust(width), *(c.rjust(w) for c, w in zip(row[1:], widths[1:], strict=True))]
-        ).rstrip()
-        for name, row in zip(names, rows, strict=True)
-    ]
-
-
-def _plain(value: Any) -> Any:
-    """Values as JSON has them: numbers with 12 digits, None for one that is not finite."""
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray | np.generic):
-        value = value.item()
-    if isinstance(value, float):
-        return float(f"{value:.{SIGNIFICANT_DIGITS}g}") if math.isfinite(value) else None
-    return value
-
-
-def _write_json(path: Path, content: Mapping[str, Any]) -> None:
+def _write(path: Path, text: str) -> None:
     """Writes a file that appears whole or not at all."""
-    text = dumps(content, indent=1, ensure_ascii=False) + "\n"
     beside = path.with_name(f".{path.name[:80]}.{uuid.uuid4().hex[:8]}.part")
     try:
         # A device such as /dev/stdout is written to, never replaced.
