@@ -11,6 +11,7 @@ from earmark.tasks import MODULE_OF
 SUMMARIES = {
     "train": "Trains a model on clip-level tags.",
     "fuse": "Makes one model of several: the mean of their probabilities.",
+    "tune": "Chooses anew how a model decides, on labels it wasn't trained on; its weights stay.",
     "detect": "Finds which classes sound in recordings, and from when to when.",
     "tag": "Finds which classes sound anywhere in recordings.",
     "evaluate": "Scores predicted tags or events; which of the two, the columns tell.",

@@ -24,7 +24,14 @@ Probability = Annotated[float, Field(ge=0, le=1)]
 SEGMENT_SECONDS = 1.0
 """The field's usual length of the segments in which events are scored."""
 
+COLLAR_SECONDS = 0.2
+"""How far an estimated boundary may lie from the reference's: the field's usual tolerance."""
+
+COLLAR_RATIO = 0.5
+"""The share of a reference event's length by which its offset may be missed, if that is more."""
+
 Seconds = Annotated[float, Field(ge=0)]
+FilterSeconds = Annotated[float, Field(ge=0, le=60)]
 
 
 class Section(BaseModel):
@@ -209,21 +216,49 @@ class TrainingSettings(Section):
     max_clip_seconds: float = Field(30.0, gt=0)
 
 
-class TuningSettings(Section):
-    """What thresholds are chosen for, on validation data."""
+Target = Literal["segment_f1", "error_rate", "event_f1", "psds1", "psds2"]
 
+
+class TuningSettings(Section):
+    """What the rules are chosen for, on validation data.
+
+    Attributes:
+        target: of the events; "psds1" and "psds2" are DCASE's scenarios. Tags are always for F1.
+        average: of F1 over the classes.
+        resolution_seconds: the segments' length.
+        collar_seconds: by how much an event's boundaries may be missed.
+        collar_ratio: the same for the offset, as a share of the event's length.
+        precision: where given, the rules don't maximise F1 but recall at this precision, of tags
+            and of segments, class by class.
+    """
+
+    target: Target = "segment_f1"
     average: Literal["macro", "micro"] = "macro"
     resolution_seconds: float = Field(SEGMENT_SECONDS, gt=0)
+    collar_seconds: Seconds = COLLAR_SECONDS
+    collar_ratio: float = Field(COLLAR_RATIO, ge=0)
+    precision: Annotated[float, Field(gt=0, le=1)] | None = None
+
+    @model_validator(mode="after")
+    def _fits(self) -> "TuningSettings":
+        if self.precision is not None and self.target != "segment_f1":
+            raise ValueError("precision is one of segments: leave target at segment_f1")
+        return self
 
 
 class DecodingSettings(Section):
-    """From frame probabilities to events, where nothing was tuned."""
+    """From frame probabilities to events, where nothing was tuned; see ``ClassDecoding``."""
 
     threshold: Probability = 0.5
     low_ratio: float = Field(1.0, ge=0, le=1)
     max_gap_seconds: Seconds = 0.2
     min_event_seconds: Seconds = 0.1
     tag_gate: bool = True
+    median_seconds: FilterSeconds = 0.0
+    method: Literal["threshold", "bounding_boxes"] = "threshold"
+    step_seconds: float = Field(0.6, gt=0, le=60)
+    merge_ratio: Probability = 0.5
+    merge_difference: Probability = 0.0
 
 
 class StitchingSettings(Section):
@@ -251,8 +286,23 @@ class Settings(Section):
 class ClassDecoding(Section):
     """How one class's probabilities become a tag and events; what a model folder keeps.
 
-    A clip has the tag where its probability exceeds ``tag_threshold``. An event is a run of
-    frames above ``low_threshold`` with at least one above ``threshold``.
+    A clip has the tag where its probability exceeds ``tag_threshold``. What is left out changes
+    nothing.
+
+    Attributes:
+        tag_threshold: of clips.
+        threshold: of events: their largest frame probability, or a box's mean, must exceed it.
+        low_threshold: an event is a run of frames above it; boxes don't look at it.
+        max_gap_seconds: events no further apart are one.
+        min_event_seconds: shorter ones are dropped, after that.
+        gate_threshold: a frame counts only where a window that covers it has a clip probability
+            above; by default the tag's.
+        median_seconds: of the median filter over the frame probabilities; 0 for none.
+        step_seconds: 0 for runs of frames; above, events are bounding boxes, found with a step
+            filter that long.
+        merge_ratio: of boxes: two are one where the mean between them is at least this share of
+            the smaller of their means.
+        merge_difference: likewise where it is at most so much below.
     """
 
     tag_threshold: Probability
@@ -260,6 +310,11 @@ class ClassDecoding(Section):
     low_threshold: Probability
     max_gap_seconds: Seconds
     min_event_seconds: Seconds
+    gate_threshold: Probability = Field(default_factory=lambda read: read.get("tag_threshold", 0.0))
+    median_seconds: FilterSeconds = 0.0
+    step_seconds: FilterSeconds = 0.0
+    merge_ratio: Probability = 1.0
+    merge_difference: Probability = 0.0
 
 
 def read_toml(path: Path) -> dict[str, Any]:

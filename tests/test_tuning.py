@@ -1,5 +1,7 @@
 """Tuned rules: never worse than what they replace, as the real decoder and metric count."""
 
+from itertools import product
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -8,7 +10,9 @@ from hypothesis import strategies as st
 from earmark import tuning
 from earmark.config import DecodingSettings, TuningSettings
 from earmark.events import Event
-from earmark.inference.decoding import decode
+from earmark.inference.decoding import decided_scores, decode
+from earmark.metrics.collars import event_scores
+from earmark.metrics.psds import PSDS1, PSDS2, psds_from_scores
 from earmark.metrics.segments import segment_scores
 from earmark.metrics.tagging import tagging_scores
 from earmark.scores import ScoreTrack
@@ -17,6 +21,53 @@ from earmark.tuning import tuned_on_events, tuned_on_tags, untuned
 
 CLOCK = FrameClock(100, 20, 10)
 NAMES = ("a", "b")
+TARGETS = ("segment_f1", "error_rate", "event_f1", "psds1", "psds2")
+FEW = {
+    "THRESHOLDS_TRIED": 3,
+    "LOW_RATIOS_TRIED": (0.5,),
+    "GAPS_TRIED": (0.0, 0.5),
+    "LENGTHS_TRIED": (0.0, 0.3),
+    "MEDIANS_TRIED": (0.0, 0.4),
+    "STEPS_SECONDS_TRIED": (0.4,),
+    "MERGES_TRIED": ((0.6, 0.0), (0.0, 0.0)),
+}
+
+
+def few(patch):
+    for name, values in FEW.items():
+        patch.setattr(tuning, name, values)
+
+
+def value_of(rules, tracks, references, decoding, how):
+    """What is tuned for, as the decoder and the metrics have it; more is better."""
+    numbered = {str(number): events for number, events in enumerate(references)}
+    if how.target.startswith("psds"):
+        shown = {
+            str(n): decided_scores(track, rules, tag_gate=decoding.tag_gate)
+            for n, track in enumerate(tracks)
+        }
+        seconds = {str(n): track.end_seconds for n, track in enumerate(tracks)}
+        parameters = PSDS1 if how.target == "psds1" else PSDS2
+        return psds_from_scores(numbered, shown, seconds, NAMES, parameters).value
+    segments = scores_of(rules, tracks, references, decoding, how.resolution_seconds)
+    if how.target == "error_rate":
+        return -segments.error_rate
+    scores = segments
+    if how.target == "event_f1":
+        scores = events_of(rules, tracks, references, decoding, how)
+    return scores.macro_f1 if how.average == "macro" else float(scores.overall.f1)
+
+
+def events_of(rules, tracks, references, decoding, how):
+    found = {str(n): decode(t, rules, tag_gate=decoding.tag_gate) for n, t in enumerate(tracks)}
+    numbered = {str(number): events for number, events in enumerate(references)}
+    collar = how.collar_seconds
+    return event_scores(numbered, found, NAMES, collar, collar, how.collar_ratio)
+
+
+def classes_of(rules, tracks, references, decoding, how):
+    line = tuning._Timeline(tracks, references, how)
+    return [tuning._Class(line, k, rule, decoding) for k, rule in enumerate(rules)]
 
 
 def scores_of(rules, tracks, references, decoding, resolution=1.0):
@@ -60,60 +111,175 @@ def validation(seed, crowded=False, clips=3, gated=True):
     return tracks, references
 
 
-@settings(deadline=None, max_examples=15)
-@given(
-    st.integers(0, 10_000),
-    st.booleans(),
-    st.sampled_from(["macro", "micro"]),
-    st.sampled_from([1.0, 0.3]),
-    st.sampled_from([1.0, 0.6]),
-    st.booleans(),
+HOW = st.builds(
+    TuningSettings,
+    target=st.sampled_from(TARGETS),
+    average=st.sampled_from(["macro", "micro"]),
+    resolution_seconds=st.sampled_from([1.0, 0.3]),
+    collar_seconds=st.sampled_from([0.2, 0.5, 4.0]),
+    collar_ratio=st.sampled_from([0.0, 0.5]),
 )
-def test_tuned_is_never_worse_than_untuned(seed, crowded, average, resolution, low_ratio, gate):
-    tracks, references = validation(seed, crowded)
-    decoding = DecodingSettings(low_ratio=low_ratio, tag_gate=gate)
-    rules = untuned(2, decoding)
-    how = TuningSettings(average=average, resolution_seconds=resolution)
-    tuned = tuned_on_events(rules, tracks, references, decoding, how)
-    before = scores_of(rules, tracks, references, decoding, resolution)
-    after = scores_of(tuned, tracks, references, decoding, resolution)
-    if average == "macro":
-        assert (after.counts.f1 >= before.counts.f1).all()
-    else:
-        assert after.overall.f1 >= before.overall.f1
+DECODING = st.builds(
+    DecodingSettings,
+    low_ratio=st.sampled_from([1.0, 0.6]),
+    tag_gate=st.booleans(),
+    max_gap_seconds=st.sampled_from([0.2, 30.0]),
+    median_seconds=st.sampled_from([0.0, 0.5]),
+    method=st.sampled_from(["threshold", "bounding_boxes"]),
+    merge_difference=st.sampled_from([0.0, 0.1]),
+)
 
 
-@settings(deadline=None, max_examples=12)
-@given(
-    st.integers(0, 10_000),
-    st.booleans(),
-    st.sampled_from([1.0, 0.1]),
-    st.booleans(),
-    st.sampled_from([0.2, 30.0]),
-)
-def test_what_tuning_counts_is_what_the_metric_counts(seed, crowded, resolution, gate, gap):
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 10_000), st.booleans(), DECODING, HOW)
+def test_tuned_is_never_worse_than_untuned(seed, crowded, decoding, how):
     tracks, references = validation(seed, crowded)
-    decoding = DecodingSettings(tag_gate=gate, low_ratio=0.8, max_gap_seconds=gap)
     rules = untuned(2, decoding)
-    counted = []
-    choose = tuning.maximise_ratio
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(
-            tuning,
-            "maximise_ratio",
-            lambda above, below: counted.append((above[0], below[0])) or choose(above, below),
-        )
-        how = TuningSettings(resolution_seconds=resolution)
+        few(patch)
         tuned = tuned_on_events(rules, tracks, references, decoding, how)
-    before = scores_of(rules, tracks, references, decoding, resolution).counts
-    counts = scores_of(tuned, tracks, references, decoding, resolution).counts
-    for k, (above, below) in enumerate(counted):
-        assert above[0] == 2 * before.tp[k]
-        assert below[0] == 2 * before.tp[k] + before.fp[k] + before.fn[k]
-        pairs = set(zip(above.tolist(), below.tolist(), strict=True))
-        assert (2 * counts.tp[k], 2 * counts.tp[k] + counts.fp[k] + counts.fn[k]) in pairs
-        best = max(a / b if b else 0.0 for a, b in pairs)
-        assert counts.f1[k] == pytest.approx(best, abs=1e-12)
+    before = value_of(rules, tracks, references, decoding, how)
+    after = value_of(tuned, tracks, references, decoding, how)
+    assert np.isnan(before) or after >= before - 1e-9
+
+
+@settings(deadline=None, max_examples=25)
+@given(st.integers(0, 10_000), st.booleans(), DECODING, HOW)
+def test_what_tuning_counts_is_what_the_metric_counts(seed, crowded, decoding, how):
+    tracks, references = validation(seed, crowded)
+    rules = untuned(2, decoding)
+    classes = classes_of(rules, tracks, references, decoding, how)
+    with pytest.MonkeyPatch.context() as patch:
+        few(patch)
+        tried = [of_class.candidates() for of_class in classes]
+    rng = np.random.default_rng(seed)
+    for _ in range(6):
+        some = [int(rng.integers(len(of_class.rules))) for of_class in tried]
+        asked = [of_class.rules[n] for of_class, n in zip(tried, some, strict=True)]
+        scores = scores_of(asked, tracks, references, decoding, how.resolution_seconds)
+        if how.target == "event_f1":
+            scores = events_of(asked, tracks, references, decoding, how)
+        for k, (of_class, n) in enumerate(zip(tried, some, strict=True)):
+            assert of_class.hits[n] == scores.counts.tp[k]
+            assert of_class.given[n] == scores.counts.tp[k] + scores.counts.fp[k]
+            assert of_class.judge.wanted == scores.counts.n_reference[k]
+    for of_class, tried_of_class in zip(classes, tried, strict=True):
+        assert tried_of_class.rules[0] == of_class.own
+        assert len(of_class.references) == 0 or len(tried_of_class.rules) > 1
+
+
+@pytest.mark.parametrize("target", ["segment_f1", "event_f1"])
+@pytest.mark.parametrize("average", ["macro", "micro"])
+def test_no_combination_of_candidates_is_better(monkeypatch, target, average):
+    few(monkeypatch)
+    monkeypatch.setattr(tuning, "THRESHOLDS_TRIED", 2)
+    monkeypatch.setattr(tuning, "MEDIANS_TRIED", (0.0,))
+    monkeypatch.setattr(tuning, "LENGTHS_TRIED", (0.0,))
+    tracks, references = validation(5, clips=2)
+    decoding = DecodingSettings()
+    how = TuningSettings(target=target, average=average)
+    rules = untuned(2, decoding)
+    tuned = tuned_on_events(rules, tracks, references, decoding, how)
+    best = value_of(tuned, tracks, references, decoding, how)
+    tried = [c.candidates().rules for c in classes_of(rules, tracks, references, decoding, how)]
+    assert len(set(tried[0])) >= 6
+    values = [value_of(pair, tracks, references, decoding, how) for pair in product(*tried)]
+    assert best == pytest.approx(max(values))
+    assert len({round(value, 9) for value in values}) > 3
+
+
+def test_no_class_alone_lowers_the_error_rate(monkeypatch):
+    few(monkeypatch)
+    tracks, references = validation(7, clips=4)
+    decoding, rules = DecodingSettings(), untuned(2, DecodingSettings())
+    how = TuningSettings(target="error_rate", resolution_seconds=0.3)
+    tuned = tuned_on_events(rules, tracks, references, decoding, how)
+    best = value_of(tuned, tracks, references, decoding, how)
+    of_f1 = TuningSettings(average="micro", resolution_seconds=0.3)
+    for_f1 = tuned_on_events(rules, tracks, references, decoding, of_f1)
+    assert best > value_of(for_f1, tracks, references, decoding, how)
+    for k, of_class in enumerate(classes_of(rules, tracks, references, decoding, how)):
+        for rule in of_class.candidates().rules:
+            changed = [*tuned[:k], rule, *tuned[k + 1 :]]
+            assert value_of(changed, tracks, references, decoding, how) <= best + 1e-9
+
+
+def test_psds_takes_the_best_shape_of_every_class(monkeypatch):
+    few(monkeypatch)
+    tracks, references = validation(2, clips=20, gated=False)
+    decoding = DecodingSettings()
+    rules = untuned(2, decoding)
+    for target in ("psds1", "psds2"):
+        how = TuningSettings(target=target)
+        tuned = tuned_on_events(rules, tracks, references, decoding, how)
+        best = value_of(tuned, tracks, references, decoding, how)
+        before = value_of(rules, tracks, references, decoding, how)
+        assert best >= before + (0.002 if target == "psds1" else 0)
+        for k, of_class in enumerate(classes_of(tuned, tracks, references, decoding, how)):
+            for other in of_class.with_shapes(tuned[k].gate_threshold):
+                changed = [*tuned[:k], other.own, *tuned[k + 1 :]]
+                assert value_of(changed, tracks, references, decoding, how) <= best + 1e-9
+
+
+def test_flicker_is_filtered():
+    rng = np.random.default_rng(0)
+    table = np.full((400, 2), 0.05, np.float32)
+    events = [Event(CLOCK.start_seconds(n), CLOCK.start_seconds(n + 20), "a") for n in (50, 250)]
+    for event in events:
+        inside = slice(round(event.onset_seconds * 10), round(event.offset_seconds * 10))
+        table[inside, 0] = 0.9
+    flicker = rng.random(400) < 0.15
+    table[flicker, 0] = np.where(table[flicker, 0] > 0.5, 0, 0.95)
+    tracks = [ScoreTrack(table, NAMES, CLOCK, 0, 40.1)]
+    decoding, how = DecodingSettings(), TuningSettings(target="event_f1")
+    (rule, _) = tuned_on_events(untuned(2, decoding), tracks, [events], decoding, how)
+    assert rule.median_seconds or rule.step_seconds
+    assert value_of([rule] * 2, tracks, [events], decoding, how) == pytest.approx(0.5)  # "b" is 0
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 10_000), st.sampled_from([0.3, 0.7, 0.95, 1.0]))
+def test_the_lowest_thresholds_at_a_precision(seed, precision):
+    rng = np.random.default_rng(seed)
+    tags = rng.random((25, 2)) < 0.4
+    tags[0] = True
+    grid = rng.integers(0, 11, tags.shape) / 10
+    probabilities = np.clip(grid + 0.3 * tags, 0, 1).astype(np.float32)
+    how = TuningSettings(precision=precision)
+    found = tuned_on_tags(tags, probabilities, DecodingSettings(), how)
+    for k, rule in enumerate(found):
+        hits, given_ = [], []
+        cuts = [-1.0, *np.unique(probabilities[:, k]).tolist()[:-1]]
+        for cut in cuts:
+            if cut >= 0 or probabilities[:, k].min() > 0:
+                given_.append((probabilities[:, k] > cut).sum())
+                hits.append((tags[:, k] & (probabilities[:, k] > cut)).sum())
+        reached = np.array(hits) / np.array(given_)
+        is_given = probabilities[:, k] > rule.tag_threshold
+        own = (tags[:, k] & is_given).sum()
+        if (reached >= precision).any():
+            assert own / is_given.sum() >= precision
+            assert own == np.array(hits)[reached >= precision].max()
+        else:
+            assert own / is_given.sum() == reached.max()
+
+
+@pytest.mark.parametrize("precision", [0.8, 1.0])
+def test_events_of_the_highest_recall_at_a_precision(monkeypatch, precision):
+    few(monkeypatch)
+    tracks, references = validation(5, clips=4)
+    decoding, how = DecodingSettings(), TuningSettings(precision=precision)
+    rules = untuned(2, decoding)
+    tuned = tuned_on_events(rules, tracks, references, decoding, how)
+    found = scores_of(tuned, tracks, references, decoding).counts
+    for k, of_class in enumerate(classes_of(rules, tracks, references, decoding, how)):
+        hits, total = np.array(of_class.candidates().hits), np.array(of_class.candidates().given)
+        reached = hits / np.maximum(total, 1)
+        if (reached >= precision).any():
+            assert found.precision[k] >= precision
+            assert found.tp[k] == hits[reached >= precision].max()
+        else:
+            assert found.precision[k] == reached.max()
 
 
 def test_a_rule_that_none_of_the_candidates_reaches_is_kept():
@@ -177,18 +343,24 @@ def test_references_past_the_end_stay_with_their_recording():
     decoding = DecodingSettings()
     how = TuningSettings(resolution_seconds=0.5)
     rules = untuned(2, decoding)
-    line = tuning._Timeline(tracks, [references, [[], []]], 0.5)
-    (candidate, *_) = tuning._candidates(
-        np.concatenate([np.append(t.probabilities[:, 0], 0) for t in tracks]),
-        rules[0],
-        line,
-        references,
-        decoding,
-    )
+    (candidates, _) = [c.candidates() for c in classes_of(rules, tracks, references, decoding, how)]
     counts = scores_of(rules, tracks, references, decoding, 0.5).counts
-    assert candidate.numerator == 2 * counts.tp[0] == 12
-    assert candidate.denominator - candidate.numerator == counts.fn[0] == 72
+    assert candidates.hits[0] == counts.tp[0] == 6
+    assert candidates.judge.wanted - candidates.hits[0] == counts.fn[0] == 72
     assert tuned_on_events(rules, tracks, references, decoding, how)[0].tag_threshold == 0.5
+
+
+def test_events_of_one_recording_match_none_of_the_next():
+    silence, sound = np.zeros((10, 2), np.float32), np.zeros((10, 2), np.float32)
+    sound[2:5] = 0.9
+    tracks = [ScoreTrack(table, NAMES, CLOCK, 0, 1.1) for table in (silence, sound)]
+    how = TuningSettings(target="event_f1", collar_seconds=4.0, resolution_seconds=0.1)
+    references = [[Event(0.5, 1.0, "a")], []]
+    rules = untuned(2, DecodingSettings())
+    (of_class, _) = classes_of(rules, tracks, references, DecodingSettings(), how)
+    candidates = of_class.candidates()
+    assert candidates.given[0] == 1
+    assert max(candidates.hits) == 0
 
 
 def test_untuned_rules_are_the_settings():
@@ -196,6 +368,35 @@ def test_untuned_rules_are_the_settings():
     (rule,) = untuned(1, found)
     assert (rule.tag_threshold, rule.threshold, rule.low_threshold) == (0.4, 0.4, 0.2)
     assert (rule.max_gap_seconds, rule.min_event_seconds) == (0.3, 0.0)
+
+
+def test_boxes_are_asked_for_by_name():
+    asked = DecodingSettings(method="bounding_boxes", step_seconds=0.4, merge_ratio=0.7)
+    (rule,) = untuned(1, asked)
+    assert (rule.step_seconds, rule.merge_ratio, rule.gate_threshold) == (0.4, 0.7, 0.5)
+    (rule,) = untuned(1, asked.model_copy(update={"method": "threshold"}))
+    assert (rule.step_seconds, rule.merge_ratio) == (0.0, 1.0)
+
+
+def test_shares_of_frames_say_nothing_of_a_frame():
+    for votes, threshold in ((False, 0.1), (True, 0.5)):
+        rule = tuning.rule_for(0.1, DecodingSettings(low_ratio=0.5), votes)
+        assert (rule.tag_threshold, rule.gate_threshold) == (0.1, 0.1)
+        assert (rule.threshold, rule.low_threshold) == (threshold, threshold / 2)
+    assert tuning.rules_of_tags([rule], DecodingSettings(low_ratio=0.5), True) == [rule]
+
+
+def test_what_older_model_folders_lack_is_as_it_was():
+    old = {"average": "micro", "resolution_seconds": 1.0}
+    settings_then = TuningSettings.model_validate(old)
+    assert settings_then.model_fields_set == set(TuningSettings.model_fields)
+    assert settings_then.target == "segment_f1"
+    old = {"threshold": 0.5, "low_ratio": 1.0, "max_gap_seconds": 0.2, "min_event_seconds": 0.1}
+    assert DecodingSettings.model_validate(old).method == "threshold"
+    # What decided then must be there.
+    assert "tag_gate" not in DecodingSettings.model_validate(old).model_fields_set
+    with pytest.raises(ValueError, match="leave target at segment_f1"):
+        TuningSettings(target="psds1", precision=0.9)
 
 
 @pytest.mark.parametrize("average", ["macro", "micro"])

@@ -18,10 +18,12 @@ if TYPE_CHECKING:
     from earmark.tasks.picture import plot as plot
     from earmark.tasks.synthesis import synth as synth
     from earmark.tasks.training import train as train
+    from earmark.tasks.tuning import tune as tune
 
 MODULE_OF = {
     "train": "training",
     "fuse": "fusion",
+    "tune": "tuning",
     "detect": "detection",
     "tag": "detection",
     "evaluate": "evaluation",

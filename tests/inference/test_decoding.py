@@ -1,5 +1,9 @@
 """Frame probabilities to events: a slow twin, and blocks that change nothing."""
 
+import pickle
+from fractions import Fraction
+from statistics import median
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -7,7 +11,7 @@ from hypothesis import strategies as st
 
 from earmark.config import ClassDecoding
 from earmark.events import Event, in_order
-from earmark.inference.decoding import Decoder, decode
+from earmark.inference.decoding import Decoder, decided_scores, decode, runs
 from earmark.scores import ScoreTrack
 from earmark.timeline import FrameClock
 
@@ -15,13 +19,14 @@ CLOCK = FrameClock(100, 20, 10)  # frames of 0.1 s; the first is half a hop long
 NAMES = ("a", "b")
 
 
-def rule(threshold=0.5, low=None, gap=0.0, shortest=0.0, tag=0.5):
+def rule(threshold=0.5, low=None, gap=0.0, shortest=0.0, tag=0.5, **more):
     return ClassDecoding(
         tag_threshold=tag,
         threshold=threshold,
         low_threshold=threshold if low is None else low,
         max_gap_seconds=gap,
         min_event_seconds=shortest,
+        **more,
     )
 
 
@@ -40,6 +45,63 @@ def found(values, *, local_tags=None, tag_gate=False, **changes):
     return [(edges.index(e.onset_seconds), edges.index(e.offset_seconds)) for e in events]
 
 
+def slow_median(column, seconds):
+    """The odd number of frames of 0.1 s that is nearest, the column mirrored at its ends."""
+    half = next(n for n in range(99) if abs(seconds * 10 - 2 * n - 1) <= 1 + 1e-6)
+    while seconds * 10 - 2 * half - 1 >= 1 - 1e-6:
+        half += 1
+
+    def mirrored(t):
+        t %= 2 * len(column)
+        return column[min(t, 2 * len(column) - 1 - t)]
+
+    return [median(mirrored(t + d) for d in range(-half, half + 1)) for t in range(len(column))]
+
+
+def slow_boxes(column, r):
+    """(start, stop, score) of the boxes, with exact numbers."""
+    half = max(1, round(r.step_seconds * 5))
+    ticks = [Fraction(round(p * 2**32), 2**32) for p in column]
+
+    def total(start, stop):
+        return sum(ticks[max(start, 0) : max(stop, 0)])
+
+    def mean(start, stop):
+        return total(start, stop) / (stop - start)
+
+    points, best = [], 0
+    for t in range(len(column) + 1):
+        step = total(t, t + half) - total(t - half, t)
+        if step * best < 0 or (step and not best):
+            points.append(t)
+            best = step
+        elif abs(step) > abs(best):
+            points[-1], best = t, step
+    boxes = []
+    for start, stop in zip(points[::2], points[1::2], strict=True):
+        if boxes:
+            gap, lower = mean(boxes[-1][1], start), min(mean(*boxes[-1]), mean(start, stop))
+            if float(gap) >= r.merge_ratio * float(lower) or float(gap) >= (
+                float(lower) - r.merge_difference
+            ):
+                start = boxes.pop()[0]
+        boxes.append((start, stop))
+    return [(*box, float(mean(*box))) for box in boxes]
+
+
+def slow_runs(column, r):
+    """(start, stop, peak) of the runs above the low threshold."""
+    found, t = [], 0
+    while t < len(column):
+        stop = t
+        while stop < len(column) and column[stop] > r.low_threshold:
+            stop += 1
+        if stop > t:
+            found.append((t, stop, max(column[t:stop])))
+        t = max(stop, t + 1)
+    return found
+
+
 def slowly(whole, rules, tag_gate):
     """The same by loops over frames, as the documentation says it."""
     edges = whole.edges_seconds.tolist()
@@ -49,18 +111,15 @@ def slowly(whole, rules, tag_gate):
         if tag_gate and whole.local_tags is not None:
             tags = whole.local_tags[:, k].tolist()
             column = [
-                p if tag > r.tag_threshold else 0.0 for p, tag in zip(column, tags, strict=True)
+                p if tag > r.gate_threshold else 0.0 for p, tag in zip(column, tags, strict=True)
             ]
-        kept, t = [], 0
-        while t < len(column):
-            stop = t
-            while stop < len(column) and column[stop] > r.low_threshold:
-                stop += 1
-            if stop > t and max(column[t:stop]) > r.threshold:
-                kept.append((edges[t], edges[stop], max(column[t:stop])))
-            t = max(stop, t + 1)
+        column = slow_median(column, r.median_seconds)
+        found = slow_boxes(column, r) if r.step_seconds else slow_runs(column, r)
         joined = []
-        for onset, offset, peak in kept:
+        for start, stop, peak in found:
+            if peak <= r.threshold:
+                continue
+            onset, offset = edges[start], edges[stop]
             if joined and onset - joined[-1][1] <= r.max_gap_seconds + 1e-9:
                 first = joined.pop()
                 joined.append((first[0], offset, max(first[2], peak)))
@@ -76,14 +135,23 @@ def slowly(whole, rules, tag_gate):
 
 LEVELS = st.sampled_from([0.0, 0.25, 0.4, 0.5, 0.6, 0.8, 1.0])
 RULES = st.builds(
-    lambda threshold, ratio, gap, shortest, tag: rule(
-        threshold, threshold * ratio, gap, shortest, tag
+    lambda threshold, ratio, gap, shortest, tag, gate, more: rule(
+        threshold, threshold * ratio, gap, shortest, tag, gate_threshold=gate, **more
     ),
     st.sampled_from([0.0, 0.3, 0.5, 0.6, 0.9]),
     st.sampled_from([0.0, 0.5, 1.0]),
     st.sampled_from([0.0, 0.1, 0.2, 0.3, 5.0]),
     st.sampled_from([0.0, 0.1, 0.2, 0.4, 5.0]),
     st.sampled_from([0.0, 0.5, 0.8]),
+    st.sampled_from([0.0, 0.5, 0.8]),
+    st.fixed_dictionaries(
+        {
+            "median_seconds": st.sampled_from([0.0, 0.29, 0.3, 0.5, 3.0]),
+            "step_seconds": st.sampled_from([0.0, 0.1, 0.4, 0.6, 3.0]),
+            "merge_ratio": st.sampled_from([0.0, 0.5, 1.0]),
+            "merge_difference": st.sampled_from([0.0, 0.25]),
+        }
+    ),
 )
 
 
@@ -135,10 +203,68 @@ def test_an_event_that_never_ends_takes_no_memory():
     decoder = Decoder([rule()], ("a",), tag_gate=False)
     for number in range(50):
         decoder.push(track(np.full(1000, 0.9), start=1000 * number, end=False))
-    held = [value for state in vars(decoder).values() for value in np.atleast_1d(state)]
-    assert sum(getattr(np.asarray(value), "nbytes", 0) for value in held) < 1000
+    assert len(pickle.dumps(decoder)) < 5000
     (event,) = decoder.push(track([0.9], start=50_000))
     assert (event.onset_seconds, event.offset_seconds) == (0.0, pytest.approx(5000.18))
+
+
+def test_boxes_and_medians_of_a_day_take_little_memory():
+    rng = np.random.default_rng(0)
+    asked = [rule(step_seconds=0.6, median_seconds=0.5), rule(step_seconds=3.0)]
+    decoder = Decoder(asked, NAMES, tag_gate=False)
+    for number in range(50):
+        decoder.push(track(rng.random((1000, 2)), start=1000 * number, end=False))
+    assert len(pickle.dumps(decoder)) < 10_000
+
+
+def test_a_median_removes_what_is_short_and_fills_gaps():
+    values = [0, 0.9, 0, 0, 0.9, 0.9, 0, 0.9, 0.9, 0]
+    assert found(values) == [(1, 2), (4, 6), (7, 9)]
+    assert found(values, median_seconds=0.3) == [(4, 9)]
+    assert found([0.9, 0, 0, 0], median_seconds=0.3) == [(0, 1)]
+    assert found([0.9, 0, 0, 0], median_seconds=0.5) == []
+
+
+RISE = [0.1, 0.1, 0.2, 0.8, 0.9, 0.8, 0.3, 0.1, 0.1]
+
+
+def test_the_extent_of_a_box_does_not_depend_on_the_threshold():
+    for threshold in (0.0, 0.3, 0.6, 0.8):
+        assert found(RISE, threshold=threshold, step_seconds=0.4) == [(3, 6)]
+    assert found(RISE, threshold=0.84, step_seconds=0.4) == []
+    assert len({tuple(found(RISE, threshold=t)) for t in (0.0, 0.25, 0.85)}) == 3
+    (event,) = decode(track(RISE), [rule(step_seconds=0.4)], tag_gate=False)
+    assert event.score == pytest.approx((0.8 + 0.9 + 0.8) / 3)
+
+
+def test_boxes_are_one_where_the_gap_is_not_deep_enough():
+    values = [0, 0, 0.8, 0.8, 0.8, 0.4, 0.4, 0.4, 0.6, 0.6, 0.6, 0, 0]
+    apart = [(2, 5), (8, 11)]
+    assert found(values, step_seconds=0.4) == apart
+    assert found(values, step_seconds=0.4, merge_ratio=0.6) == [(2, 11)]
+    assert found(values, step_seconds=0.4, merge_ratio=0.7) == apart
+    assert found(values, step_seconds=0.4, merge_difference=0.21) == [(2, 11)]
+    assert found(values, step_seconds=0.4, merge_difference=0.19) == apart
+
+
+@settings(deadline=None, max_examples=60)
+@given(tracks(), st.tuples(RULES, RULES), st.sampled_from([0.0, 0.25, 0.3, 0.55, 0.9]))
+def test_runs_of_the_decided_scores_are_what_any_threshold_gives(whole, rules, threshold):
+    change = {"threshold": threshold, "low_threshold": threshold}
+    change |= {"max_gap_seconds": 0.0, "min_event_seconds": 0.0}
+    asked = [r.model_copy(update=change) for r in rules]
+    edges = whole.edges_seconds.tolist()
+    shown = decided_scores(whole, asked, tag_gate=True).probabilities
+    expected = [
+        (edges[start], edges[stop], name)
+        for k, name in enumerate(NAMES)
+        for start, stop in zip(*map(np.ndarray.tolist, runs(shown[:, k] > threshold)), strict=True)
+    ]
+    events = decode(whole, asked, tag_gate=True)
+    # Of a mean that is the threshold, rounding may decide.
+    ties = [e for e in events if abs(e.score - threshold) < 1e-6]
+    found = [(e.onset_seconds, e.offset_seconds, e.label) for e in events]
+    assert ties or sorted(found) == sorted(expected)
 
 
 def test_intervals_are_half_open_on_the_edges_of_the_clock():
