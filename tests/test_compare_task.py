@@ -53,6 +53,11 @@ def done(data: dict[str, Scenes], tmp_path_factory: pytest.TempPathFactory) -> P
 def test_the_rows_are_the_paper_s() -> None:
     assert set(ROWS) == set(names()) - {"demo", "syllables"}
     assert set(PUBLISHED_TAGGING) | set(PUBLISHED_EVENTS) <= set(ROWS)
+    # F1 is the harmonic mean of the other two, but for rounding.
+    for row in PUBLISHED_TAGGING.values():
+        for numbers in filter(None, row):
+            f1, precision, recall = map(float, numbers.split(" / "))
+            assert f1 == pytest.approx(2 * precision * recall / (precision + recall), abs=0.15)
 
 
 def test_what_stands_in_the_folder(done: Path, data: dict[str, Scenes]) -> None:
@@ -78,11 +83,13 @@ def test_scores_are_those_of_the_commands(
     test, model = data["test"], done / "models" / "frame-cnn" / "seed-1"
     cell = json.loads((done / "results" / "frame-cnn-1.json").read_text())["test"]
     tag(test.audio, model=model, out=tmp_path / "tags.csv", device="cpu")
-    tags = evaluate(test.strong, tmp_path / "tags.csv", thresholds=model).as_dict()
+    tags = evaluate(
+        test.strong, tmp_path / "tags.csv", thresholds=model, extra_classes=True
+    ).as_dict()
     assert cell["tagging_f1"] == pytest.approx(tags["micro_f1"])
     assert cell["tagging_map"] == pytest.approx(tags["mean_average_precision"], abs=1e-6)
     detect(test.audio, model=model, out=tmp_path / "events.csv", device="cpu")
-    events = evaluate(test.strong, tmp_path / "events.csv").as_dict()
+    events = evaluate(test.strong, tmp_path / "events.csv", extra_classes=True).as_dict()
     assert cell["segment_f1"] == pytest.approx(events["f1"])
     assert cell["segment_error_rate"] == pytest.approx(events["error_rate"])
 
@@ -96,8 +103,13 @@ def test_it_goes_on_and_does_nothing_twice(
     compared(data, done)
     assert not trained
     assert before == {path: path.stat().st_mtime_ns for path in (done / "results").iterdir()}
-    with pytest.raises(UserError, match="begun with other labels"):
+    with pytest.raises(UserError, match="begun with another set"):
         compared(data, done, set=("training.epochs=2",))
+    with pytest.raises(UserError, match="begun with another validation"):
+        compared(data, done, validation=str(data["held"].weak))
+    # The same in other words.
+    held = os.path.relpath(data["held"].strong)
+    compared(data, done, validation=held, set=SET[::-1])
     (done / "results" / "frame-cnn-0.json").rename(done / "kept")
     report = compared(data, done)  # nothing is trained by this stand-in; the model is still there
     assert [given["recipe"] for given in trained] == ["frame-cnn"]
@@ -159,8 +171,88 @@ def test_tags_of_their_own_and_a_table_to_tune_on(data: dict[str, Scenes], tmp_p
     assert "on the strong labels of strong.tsv" in thresholds
     with pytest.raises(UserError, match="this table has tags alone"):
         compared(data, tmp_path / "third", tune=data["held"].weak)
-    with pytest.raises(UserError, match="test must not be trained on"):
-        compared(data, tmp_path / "fourth", test=data["train"].strong)
+    tags.write_text(tags.read_text().replace("horn", "oboe"))
+    with pytest.raises(UserError, match="must occur in training, but 'oboe' does not"):
+        compared(data, tmp_path / "fourth", test_tags=tags)
+
+
+def test_nothing_is_chosen_on_the_test(data: dict[str, Scenes], tmp_path: Path) -> None:
+    test = data["test"].strong
+    for given in (
+        {"test": data["train"].strong},
+        {"test": data["train"].strong, "validation": "0.5"},
+        {"validation": str(test)},
+        {"validation": "0.3", "tune": test},
+    ):
+        with pytest.raises(UserError, match="test must not be trained on"):
+            compared(data, tmp_path / "out", **given)
+    assert not (tmp_path / "out").exists()
+
+
+def test_recipes_are_told_apart(data: dict[str, Scenes], tmp_path: Path) -> None:
+    for folder in ("a", "b"):
+        (tmp_path / folder).mkdir()
+        (tmp_path / folder / "m.toml").write_text("[training]\nepochs = 1\n")
+    both = [str(tmp_path / folder / "m.toml") for folder in ("a", "b")]
+    with pytest.raises(UserError, match="must differ in name"):
+        compared(data, tmp_path / "out", recipes=both)
+    with pytest.raises(UserError, match="at least one recipe"):
+        compared(data, tmp_path / "out", recipes=[])
+    with pytest.raises(UserError, match="no recipe 'frame-cn'"):
+        compared(data, tmp_path / "out", recipes=["frame-cn"])
+
+
+def test_a_recipe_that_has_changed_is_no_more_the_same_row(
+    data: dict[str, Scenes], tmp_path: Path
+) -> None:
+    recipe = tmp_path / "m.toml"
+    text = (
+        '[network]\nkind = "context_mlp"\ncontext_frames = 3\nhidden_units = [{}]\ndropout = 0.0\n'
+    )
+    recipe.write_text(text.format(4))
+    compared(data, tmp_path / "out", recipes=[str(recipe)], seeds=1)
+    recipe.write_text(text.format(9))
+    report = compared(data, tmp_path / "out", recipes=[str(recipe)], seeds=2)
+    assert len(report.failures) == 2
+    assert all("other settings of the recipe" in failure for failure in report.failures)
+    assert len(report.cells) == 1
+
+
+def test_settings_that_one_row_lacks_fail_that_row_alone(
+    data: dict[str, Scenes], tmp_path: Path
+) -> None:
+    report = compared(data, tmp_path / "out", seeds=1, set=(*SET, "network.smoothing_frames=[1.0]"))
+    (failure,) = report.failures
+    assert failure.startswith("dcase2017-baseline: ")
+    assert [cell["recipe"] for cell in report.cells] == ["frame-cnn"]
+
+
+def test_unreadable_test_files_are_known_before_the_work(
+    data: dict[str, Scenes], tmp_path: Path
+) -> None:
+    broken = data["test"].folder.parent / "broken.flac"
+    broken.write_bytes(b"nothing")
+    table = tmp_path / "test.tsv"
+    table.write_text(data["test"].strong.read_text() + "broken.flac\t0.0\t1.0\thorn\n")
+    try:
+        with pytest.raises(UserError, match=r"broken\.flac.*--skip-missing"):
+            compared(data, tmp_path / "out", test=table)
+        assert not (tmp_path / "out").exists()
+        report = compared(
+            data, tmp_path / "out", test=table, skip_missing=True, recipes=[QUICK[0]], seeds=1
+        )
+    finally:
+        broken.unlink()
+    assert report.cells[0]["test"]["recordings"] == 6
+    assert "of 6 recordings" in report.text()
+
+
+def test_a_damaged_note_is_named(done: Path, data: dict[str, Scenes], tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    (out / "comparison.json").write_text("{")
+    with pytest.raises(UserError, match="is damaged"):
+        compared(data, out)
 
 
 def test_two_processes_share_the_work(data: dict[str, Scenes], tmp_path: Path) -> None:
@@ -186,11 +278,14 @@ def test_tables_of_nothing_and_of_one_seed() -> None:
     cell = {
         "recipe": "frame-cnn",
         "seed": 0,
-        "test": dict.fromkeys(
+        "test": {"recordings": 7.0}
+        | dict.fromkeys(
             (
                 "tagging_f1",
                 "tagging_precision",
                 "tagging_recall",
+                "tagging_macro_precision",
+                "tagging_macro_recall",
                 "tagging_f1_of_means",
                 "tagging_map",
                 "segment_f1",
@@ -201,6 +296,6 @@ def test_tables_of_nothing_and_of_one_seed() -> None:
         "cost": {"parameters": 1000, "training_seconds": 90.0},
     }
     page = markdown([cell])
-    assert "| frame-cnn | 50.0 | 50.0 | 50.0 | 50.0 | 50.0 | 1,000 | 2 min |" in page
+    assert "| frame-cnn | 50.0 | 50.0 | 50.0 | 50.0 (50.0 / 50.0) | 50.0 | 1,000 | 2 min |" in page
     assert "| frame-cnn | 50.0 / 0.500 |" in page
     assert summary([cell])["frame-cnn"]["test.segment_f1"]["deviation"] is None

@@ -187,6 +187,7 @@ def test_a_fusion_has_the_settings_of_its_members_under_its_own():
     [
         ("members = 3", "must be a list of recipes"),
         ("members = ['demo', 'demo']", "must differ"),
+        ("members = ['a b.toml', 'demo']", "letters, digits"),
         ("members = ['demo', 'fusion']", "can't itself have members"),
         ("members = ['dem']", "did you mean 'demo'"),
         ("members = ['demo']\n[training]\nepoch = 1", "did you mean 'epochs'"),

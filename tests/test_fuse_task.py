@@ -9,6 +9,7 @@ from conftest import TINY, Scenes
 
 import earmark
 from earmark.errors import UserError
+from earmark.inference.fusion import DEEPEST
 from earmark.tasks import detect, fuse, train
 
 
@@ -59,6 +60,45 @@ def test_models_that_do_not_fit(
     with pytest.raises(UserError, match="no class 'oboe'"):
         fuse(model, model, out=tmp_path / "fused", validation=other, audio=clips.audio)
     assert sorted(p.name for p in tmp_path.iterdir()) == ["other", "other.tsv"]
+
+
+def test_the_folder_may_be_there_if_it_is_empty(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    empty, link = tmp_path / "empty", tmp_path / "link"
+    empty.mkdir()
+    link.symlink_to(empty)
+    assert fuse(model, model, out=link, device="cpu").members == 2
+    assert (empty / "model.json").exists()
+    here = tmp_path / "here"
+    here.mkdir()
+    monkeypatch.chdir(here)
+    fuse(model, model, out=Path(), device="cpu")
+    assert {path.name for path in here.iterdir()} == {"members", "README.md", "model.json"}
+
+
+def test_a_fused_model_that_says_too_little(model: Path, tmp_path: Path) -> None:
+    fused = fuse(model, model, out=tmp_path / "fused", device="cpu").model
+    path = fused / "model.json"
+    whole = json.loads(path.read_text())
+    for changed, message in (
+        (whole | {"decoding_settings": {}}, "decoding_settings.threshold' is missing"),
+        (whole | {"clock": whole["clock"] | {"hop_samples": 7}}, "clock"),
+        (whole | {"class_names": whole["class_names"][::-1]}, "the first member's"),
+    ):
+        path.write_text(json.dumps(changed))
+        with pytest.raises(UserError, match=message):
+            earmark.load(fused)
+
+
+def test_models_in_models_may_be_so_deep(model: Path, tmp_path: Path) -> None:
+    deeper = model
+    for depth in range(DEEPEST):
+        deeper = fuse(model, deeper, out=tmp_path / str(depth), device="cpu").model
+    earmark.load(deeper)
+    with pytest.raises(UserError, match="deep"):
+        fuse(model, deeper, out=tmp_path / "deepest", device="cpu")
+    assert not (tmp_path / "deepest").exists()
 
 
 @pytest.mark.parametrize("member", ["../model", "members/../../model", "/tmp/model", "members/"])

@@ -11,7 +11,13 @@ from earmark.config import ClassDecoding, DecodingSettings
 from earmark.errors import UserError
 from earmark.inference.recogniser import Recogniser, Samples
 from earmark.inference.system import SystemRecogniser
-from earmark.model.bundle import Description, load, members_of, read_description
+from earmark.model.bundle import (
+    ClockDescription,
+    Description,
+    load,
+    members_of,
+    read_description,
+)
 from earmark.scores import ScoreTrack
 from earmark.timeline import FrameClock
 
@@ -34,7 +40,10 @@ def load_recogniser(
     if members[0].class_names != description.class_names:
         raise UserError("the classes must be the first member's, in its order", where=folder)
     check_classes(members, description.members)
-    return FusedRecogniser(members, description.decoding, description.decoding_settings)
+    fused = FusedRecogniser(members, description.decoding, description.decoding_settings)
+    if ClockDescription.of(fused.clock) != description.clock:
+        raise UserError("the clock is not the finest of the members'", where=folder)
+    return fused
 
 
 def check_classes(members: Sequence[Recogniser], names: Sequence[str]) -> None:
@@ -76,6 +85,8 @@ class FusedRecogniser(Recogniser):
             decoding or members[0].decoding,
             drawn.features,
             max(member.window_seconds for member in members),
+            rate_hz=max(member.rate_hz for member in members),
+            votes=any(member.votes for member in members),
         )
         self.members = tuple(members)
         self._finest = self.members.index(finest)
@@ -84,7 +95,7 @@ class FusedRecogniser(Recogniser):
         self, recording: str | Path | Samples, *, rate_hz: int | None = None
     ) -> Iterator[ScoreTrack]:
         finest = self.members[self._finest]
-        rate_hz = rate_hz or finest.features.rate_hz
+        rate_hz = rate_hz or self.rate_hz
         others = [
             _OnClock(member.blocks(recording, rate_hz=rate_hz), self.class_names, member.clock)
             for number, member in enumerate(self.members)

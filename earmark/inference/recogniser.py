@@ -29,6 +29,8 @@ class Recogniser:
         decoding: what the rules follow, and whether an event needs the clip's tag.
         features: what the model sees of the samples, to draw it; of a fused model one member's.
         window_seconds: of the longest training clip.
+        rate_hz: the highest rate at which it hears.
+        votes: whether a clip's probability is a share of frames, and not on their scale.
 
     Raises (all methods): UserError for audio that can't be read or has no samples, and for
         samples that are not floats, all finite.
@@ -42,6 +44,9 @@ class Recogniser:
         decoding: DecodingSettings,
         features: FeatureSettings,
         window_seconds: float,
+        *,
+        rate_hz: int,
+        votes: bool = False,
     ) -> None:
         self.class_names = class_names
         self.clock = clock
@@ -49,6 +54,8 @@ class Recogniser:
         self.decoding = decoding
         self.features = features
         self.window_seconds = window_seconds
+        self.rate_hz = rate_hz
+        self.votes = votes
 
     def blocks(
         self, recording: str | Path | Samples, *, rate_hz: int | None = None

@@ -33,6 +33,8 @@ class SystemRecogniser(Recogniser):
             settings.decoding,
             settings.features,
             self.description.window_frames * hop_seconds,
+            rate_hz=settings.features.rate_hz,
+            votes=settings.network.localisation == "vote",
         )
         self.device = torch.device(device)
         self._networks = [network.to(self.device) for network in model.networks]

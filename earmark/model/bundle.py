@@ -275,10 +275,17 @@ def read_description(folder: Path) -> Description | FusedDescription:
         description = kind.model_validate(raw)
     except ValidationError as error:
         raise UserError(explain(error, kind), where=path) from error
-    if isinstance(description, FusedDescription):
-        return description
     # A later version's defaults must not fill in for what a model was trained with.
-    for name, section in [("settings", description.settings), *description.settings]:
+    names = description.class_names
+    if isinstance(description, FusedDescription):
+        sections: list[tuple[str, Section]] = [
+            ("tuning_settings", description.tuning_settings),
+            ("decoding_settings", description.decoding_settings),
+        ]
+    else:
+        sections = [("settings", description.settings), *description.settings]
+    sections += [(f"decoding of {n}", r) for n, r in zip(names, description.decoding, strict=True)]
+    for name, section in sections:
         for key in type(section).model_fields:
             if key not in section.model_fields_set:
                 raise UserError(f"'{name}.{key}' is missing", where=path)

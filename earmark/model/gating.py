@@ -1,4 +1,10 @@
-"""Eq. 2: convolutions with a learned gate, and the ReLU that they replace (paper, sec. 2.3)."""
+"""Eq. 2: convolutions with a learned gate, and the ReLU that they replace (paper, sec. 2.3).
+
+Filters are the innermost axis in memory ("channels last"): all operations between two
+convolutions are then quicker by far, and on a CPU the convolutions are, too.
+"""
+
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -23,11 +29,40 @@ class GatedConv(nn.Module):
         self.convolution = nn.Conv2d(
             channels, 2 * filters, kernel_size, padding=kernel_size // 2, bias=False
         )
+        _filters_innermost(self.convolution)
         self.norm = MaskedBatchNorm(2 * filters)
 
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:
         normed = self.norm(self.convolution(zero_beyond(inputs, lengths)), lengths)
-        return nn.functional.glu(normed, dim=1)
+        if not torch.is_grad_enabled():
+            return nn.functional.glu(normed, dim=1)
+        gated: Tensor = _Gate.apply(normed)  # type: ignore[no-untyped-call]
+        return gated
+
+
+class _Gate(torch.autograd.Function):
+    """``glu`` over the filters, with a derivative that is quick where they are innermost."""
+
+    @staticmethod
+    def forward(ctx: Any, inputs: Tensor) -> Tensor:
+        ctx.save_for_backward(inputs)
+        return nn.functional.glu(inputs, dim=1)
+
+    @staticmethod
+    def backward(ctx: Any, of_output: Tensor) -> Tensor:
+        (inputs,) = ctx.saved_tensors
+        values, gates = inputs.chunk(2, dim=1)
+        opened = torch.sigmoid(gates)
+        of_inputs = torch.empty_like(inputs)
+        of_values, of_gates = of_inputs.chunk(2, dim=1)
+        torch.mul(of_output, opened, out=of_values)
+        torch.ops.aten.sigmoid_backward.grad_input(of_output * values, opened, grad_input=of_gates)
+        return of_inputs
+
+
+def _filters_innermost(convolution: nn.Conv2d) -> None:
+    weight = convolution.weight
+    weight.data = weight.data.contiguous(memory_format=torch.channels_last)
 
 
 class ReluConv(nn.Module):
@@ -43,6 +78,7 @@ class ReluConv(nn.Module):
         self.convolution = nn.Conv2d(
             channels, filters, (time, bands), padding=(time // 2, bands // 2), bias=False
         )
+        _filters_innermost(self.convolution)
         self.norm = MaskedBatchNorm(filters)
 
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Tensor:

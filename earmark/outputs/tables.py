@@ -4,6 +4,7 @@ import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
@@ -99,16 +100,27 @@ def markdown(cells: Sequence[Mapping[str, Any]]) -> str:
     sections = [s for s in _sections([*cells]) if s != "cost"]
     seeds = {len(of_recipe) for of_recipe in by_recipe.values()}
     shown = f"{min(seeds)}" if len(seeds) == 1 else f"{min(seeds)} to {max(seeds)}"
+    counts = sorted({int(cell["test"]["recordings"]) for cell in cells})
+    recordings = " to ".join(str(count) for count in dict.fromkeys((counts[0], counts[-1])))
     lines = [
         "Percent, but for the error rate (ER); mean ± standard deviation over the seeds "
-        f"({shown} a row). Tagging is micro-averaged; `F of means` is the F1 of mean precision and "
-        "mean recall, which the organisers of DCASE 2017 ranked by. Published: development set, "
-        "then evaluation set of DCASE 2017 Task 4.",
+        f"({shown} a row), of {recordings} recordings. Tagging is micro-averaged; `F of means` is "
+        "the F1 of the classes' mean precision and mean recall (in brackets), as in the scoring "
+        "script of DCASE 2017. Published: development and evaluation set of DCASE 2017 Task 4.",
         "",
         "**Table 1, audio tagging**",
         "",
         *_table(
-            ["system", "F1", "precision", "recall", "F of means", "mAP", "parameters", "training"],
+            [
+                "system",
+                "F1",
+                "precision",
+                "recall",
+                "F of means (P / R)",
+                "mAP",
+                "parameters",
+                "training",
+            ],
             ["published F1 / P / R (dev)", "(eval)"],
             {
                 recipe: [
@@ -118,10 +130,14 @@ def markdown(cells: Sequence[Mapping[str, Any]]) -> str:
                             "tagging_f1",
                             "tagging_precision",
                             "tagging_recall",
-                            "tagging_f1_of_means",
-                            "tagging_map",
                         )
                     ),
+                    f"{_spread(of_recipe, 'test', 'tagging_f1_of_means').text()} "
+                    f"({_spread(of_recipe, 'test', 'tagging_macro_precision').mean:.1%} / "
+                    f"{_spread(of_recipe, 'test', 'tagging_macro_recall').mean:.1%})".replace(
+                        "%", ""
+                    ),
+                    _spread(of_recipe, "test", "tagging_map").text(),
                     f"{of_recipe[0]['cost']['parameters']:,}",
                     f"{_spread(of_recipe, 'cost', 'training_seconds').mean / 60:.0f} min",
                 ]
@@ -189,5 +205,7 @@ def _table(
         "|" + "---|" * (len(head) + len(published_head)),
     ]
     for recipe, values in rows.items():
-        lines.append(f"| {' | '.join([recipe, *values, *published.get(recipe, ('', ''))])} |")
+        lines.append(
+            f"| {' | '.join([Path(recipe).stem, *values, *published.get(recipe, ('', ''))])} |"
+        )
     return lines

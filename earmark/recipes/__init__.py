@@ -1,5 +1,6 @@
 """The recipes: one TOML file a system, only its differences from the defaults, with reasons."""
 
+import re
 from collections.abc import Mapping
 from difflib import get_close_matches
 from importlib.resources import files
@@ -39,25 +40,33 @@ def systems(recipe: str, own: Mapping[str, Any]) -> dict[str, Settings]:
     """The checked settings of each system of a recipe: of itself, or of the ``members`` it fuses.
 
     Args:
-        recipe: in the box, or a TOML file.
+        recipe: in the box, or a TOML file; a TOML file that it names lies beside it.
         own: settings of one's own, above the recipe's.
     """
     above = tables(recipe)
     members = above.pop("members", None)
     if members is None:
         settings_from(above, where=recipe)
-        return {recipe: settings_from(merge(above, own), where="--set")}
+        return {recipe: settings_from(merge(above, own), where=f"{recipe} with --set")}
     if not (isinstance(members, list) and members and all(isinstance(m, str) for m in members)):
         raise UserError("members must be a list of recipes", where=recipe)
-    if len(set(members)) < len(members):
-        raise UserError("members must differ", where=recipe)
+    names = [Path(member).stem for member in members]
+    if len(set(names)) < len(names):
+        raise UserError("members must differ in name", where=recipe)
+    if unfit := [name for name in names if not re.fullmatch(r"\w[\w.-]*", name)]:
+        raise UserError(
+            f"a member's name may have letters, digits and '_.-', came as '{unfit[0]}'",
+            where=recipe,
+        )
     found = {}
     for member in members:
+        if member.endswith(".toml"):
+            member = str(Path(recipe).parent / member)
         below = tables(member)
         if "members" in below:
             raise UserError(f"a member can't itself have members, as '{member}' has", where=recipe)
         settings_from(merge(below, above), where=recipe)
-        found[member] = settings_from(merge(merge(below, above), own), where="--set")
+        found[member] = settings_from(merge(merge(below, above), own), where=f"{member} with --set")
     return found
 
 

@@ -5,7 +5,7 @@ import json
 import os
 import shutil
 import traceback
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -14,7 +14,8 @@ import numpy as np
 from filelock import FileLock, Timeout
 from numpy.typing import NDArray
 
-from earmark.config import ClassDecoding, parse_assignments
+from earmark.audio import AudioError
+from earmark.config import ClassDecoding, Settings, parse_assignments
 from earmark.data.labels import Clip
 from earmark.errors import UserError
 from earmark.formats.labels import read_labels
@@ -27,7 +28,7 @@ from earmark.scores import ScoreTrack
 from earmark.tasks.progress import counted, progress, say
 from earmark.tasks.recordings import failure_lines, made_folder
 from earmark.tasks.training import DEFAULT_VALIDATION, train
-from earmark.tasks.training_data import check_held_out, found, gather
+from earmark.tasks.training_data import check_held_out, check_known, found, gather, readable
 
 if TYPE_CHECKING:
     from earmark.inference.recogniser import Recogniser
@@ -95,10 +96,23 @@ def compare(
     """
     if seeds < 1:
         raise UserError(f"seeds must be at least 1, came as {seeds}")
-    names = list(ROWS) if list(recipes) == [ALL] else list(dict.fromkeys(recipes))
     own = parse_assignments(set)
+    wanted = dict.fromkeys(row for name in recipes for row in (ROWS if name == ALL else [name]))
+    if not wanted:
+        raise UserError("give at least one recipe, or all")
+    if len({Path(name).stem for name in wanted}) < len(wanted):
+        raise UserError("recipes must differ in name: rows and folders are called after them")
+    failures: dict[tuple[str, int], str] = {}
+    made_of: dict[str, dict[str, Settings]] = {}
+    for name in wanted:
+        try:
+            made_of[name] = systems(name, own)
+        except UserError as error:
+            failures[name, 0] = f"{name}: {error}"
+    if not made_of:
+        raise UserError(next(iter(failures.values())))
     # A fusion is made of the others' models where it has the same, so these come first.
-    names.sort(key=lambda name: len(systems(name, own)) > 1)
+    names = sorted(made_of, key=lambda name: len(made_of[name]) > 1)
     data = gather(
         labels,
         audio,
@@ -112,12 +126,30 @@ def compare(
     plan = _Plan(
         out,
         _scored(test, test_tags, audio, skip_missing, class_names),
-        None if tune is None else _scored(tune, None, audio, skip_missing, class_names),
+        [] if tune is None else _scored(tune, None, audio, skip_missing, class_names),
         device,
-        own,
+        skip_missing,
+        made_of,
     )
-    check_held_out(data.training, [s.clip for s in plan.test], data.class_names, "test", str(test))
-    plan.begin([labels, validation, tune, test, test_tags, own])
+    for scored, table in ((plan.test, test), (plan.tuned_on, tune)):
+        if table is not None:
+            check_known([item.labels for item in scored], data.class_names, table)
+    # Whatever a system learns from, or is chosen on, at any seed.
+    seen = [*data.training, *data.held.clips, *data.held.timed]
+    check_held_out(seen, [item.clip for item in plan.test], data.class_names, "test", str(test))
+    plan.begin(
+        {
+            "labels": labels,
+            "validation": Path(validation) if Path(validation).is_file() else validation,
+            "tune": tune,
+            "test": test,
+            "test_tags": test_tags,
+            "labels_format": labels_format,
+            "class_names": class_names,
+            "skip_missing": skip_missing,
+            "set": own,
+        }
+    )
 
     def training(recipe: str, seed: int, folder: Path) -> None:
         train(
@@ -136,16 +168,17 @@ def compare(
             class_names=class_names,
         )
 
-    failures: dict[tuple[str, int], str] = {}
     # First what no other process is at, then what others have not finished.
     for wait in (False, True):
         for seed in range(seeds):
             for recipe in names:
-                if (recipe, seed) in failures or plan.result(recipe, seed).exists():
+                if (recipe, seed) in failures:
                     continue
                 try:
+                    if plan.is_done(recipe, seed):
+                        continue
                     with plan.lock(recipe, seed, wait):
-                        if not plan.result(recipe, seed).exists():
+                        if not plan.is_done(recipe, seed):
                             say(f"{recipe}, seed {seed}")
                             plan.borrow_members(recipe, seed)
                             training(recipe, seed, plan.model(recipe, seed))
@@ -158,7 +191,7 @@ def compare(
                     if not isinstance(error, UserError):
                         plan.note(recipe, seed, traceback.format_exc())
                 plan.write_tables()
-    if failures and not plan.cells():
+    if not plan.cells():
         raise UserError(f"no recipe could be trained; first: {next(iter(failures.values()))}")
     plan.write_tables()
     return Compared(plan.cells(), list(failures.values()), out)
@@ -186,7 +219,7 @@ def _scored(
             "strong table",
             where=events,
         )
-    clips = found(table, audio, skip_missing)
+    clips = list(readable(found(table, audio, skip_missing), skip_missing))
     if tags is None:
         return [_Scored(clip, clip.labels) for clip in clips]
     labels = {row.filename: row.labels for row in read_labels(tags, class_names=class_names).rows}
@@ -201,32 +234,52 @@ class _Plan:
 
     out: Path
     test: list[_Scored]
-    tuned_on: list[_Scored] | None
+    tuned_on: list[_Scored]
     device: str
-    own: dict[str, Any]
+    skip_missing: bool
+    made_of: dict[str, dict[str, Settings]]
 
-    def begin(self, what: Sequence[object]) -> None:
+    def begin(self, what: Mapping[str, object]) -> None:
         """Makes the folder, or checks that it was begun with the same data and settings."""
-        text = [
-            hashlib.sha256(part.read_bytes()).hexdigest()
-            if isinstance(part, Path) and part.is_file()
-            else str(part)
-            for part in what
-        ]
+        given = {
+            name: hashlib.sha256(value.read_bytes()).hexdigest()
+            if isinstance(value, Path) and value.is_file()
+            else json.dumps(value, sort_keys=True, default=str)
+            for name, value in what.items()
+        }
         made_folder(self.out)
         note = self.out / "comparison.json"
         with FileLock(self.out / ".lock"):
             if note.exists():
-                if json.loads(note.read_text(encoding="utf-8")) != text:
+                try:
+                    begun = dict(json.loads(note.read_text(encoding="utf-8")))
+                except (OSError, ValueError, TypeError) as error:
+                    raise UserError("is damaged; give another --out", where=note) from error
+                if differing := [name for name in given if begun.get(name) != given[name]]:
                     raise UserError(
-                        "was begun with other labels, tables or settings; give these again, or "
-                        "another --out",
+                        f"was begun with another {differing[0]}; give it again, or another --out",
                         where=self.out,
                     )
-            elif any(path.name != ".lock" for path in self.out.iterdir()):
+            elif any(not path.name.startswith(".") for path in self.out.iterdir()):
                 raise UserError("the folder must be new or empty", where=self.out)
             else:
-                _write(note, text)
+                _write(note, given)
+
+    def is_done(self, recipe: str, seed: int) -> bool:
+        """Whether there is a result; of a recipe that has changed since, it is an error."""
+        for path in self._results():
+            cell = json.loads(path.read_text(encoding="utf-8"))
+            if cell["recipe"] == recipe and cell["systems"] != self._systems(recipe):
+                raise UserError(
+                    "is of other settings of the recipe; give another --out", where=path
+                )
+        return self.result(recipe, seed).exists()
+
+    def _systems(self, recipe: str) -> dict[str, Any]:
+        return {
+            Path(name).stem: settings.model_dump(mode="json")
+            for name, settings in self.made_of[recipe].items()
+        }
 
     def model(self, recipe: str, seed: int) -> Path:
         return self.out / "models" / Path(recipe).stem / f"seed-{seed}"
@@ -245,14 +298,15 @@ class _Plan:
 
     def borrow_members(self, recipe: str, seed: int) -> None:
         """Puts models that are there already where a fusion would train the same ones."""
-        members = systems(recipe, self.own)
+        members = self.made_of[recipe]
         if len(members) == 1:
             return
         for member, settings in members.items():
             there = self.model(member, seed)
             here = self.model(recipe, seed) / "members" / Path(member).stem
-            same = systems(member, self.own)[member] == settings
-            if same and (there / "model.json").exists() and not here.exists():
+            same = self.made_of.get(member, {}).get(member) == settings
+            # A result says that nobody works on the model any more.
+            if same and self.result(member, seed).exists() and not here.exists():
                 partial = here.with_name(f".{here.name}.partial")
                 shutil.rmtree(partial, ignore_errors=True)
                 shutil.copytree(there, partial)
@@ -268,29 +322,32 @@ class _Plan:
         folder = self.model(recipe, seed)
         recogniser = load_recogniser(folder, choose_device(self.device))
         rules = list(recogniser.rules)
-        alone = rules_of_tags(rules, recogniser.decoding)
-        names, gate = recogniser.class_names, recogniser.decoding.tag_gate
-        tracks = _tracks(recogniser, self.test)
+        alone = rules_of_tags(rules, recogniser.decoding, recogniser.votes)
+        test = _tracks(recogniser, self.test, self.skip_missing)
         cell: dict[str, Any] = {
             "recipe": recipe,
             "seed": seed,
-            "test": _scores(tracks, self.test, names, rules, gate),
-            "tags_alone": _scores(tracks, self.test, names, alone, gate),
+            "systems": self._systems(recipe),
+            "test": _scores(recogniser, test, rules),
+            "tags_alone": _scores(recogniser, test, alone),
         }
-        if self.tuned_on is not None:
-            tracks = _tracks(recogniser, self.tuned_on)
-            cell["tuned_on"] = _scores(tracks, self.tuned_on, names, rules, gate)
+        if self.tuned_on:
+            tuned_on = _tracks(recogniser, self.tuned_on, self.skip_missing)
+            cell["tuned_on"] = _scores(recogniser, tuned_on, rules)
         cell["cost"] = {
             "parameters": parameters_of(folder),
             "training_seconds": training_seconds(folder),
         }
         made_folder(self.result(recipe, seed).parent)
         _write(self.result(recipe, seed), cell)
+        self.result(recipe, seed).with_suffix(".error.txt").unlink(missing_ok=True)
 
     def cells(self) -> list[dict[str, Any]]:
         """All that was measured so far."""
-        paths = sorted((self.out / "results").glob("*.json"))
-        return [json.loads(path.read_text(encoding="utf-8")) for path in paths]
+        return [json.loads(path.read_text(encoding="utf-8")) for path in self._results()]
+
+    def _results(self) -> list[Path]:
+        return sorted((self.out / "results").glob("[!.]*.json"))
 
     def write_tables(self) -> None:
         cells = self.cells()
@@ -299,38 +356,44 @@ class _Plan:
             _into_place(self.out / "tables.md", markdown(cells))
 
 
-def _tracks(recogniser: "Recogniser", scored: Sequence[_Scored]) -> list[ScoreTrack]:
+def _tracks(
+    recogniser: "Recogniser", scored: Sequence[_Scored], skip_unreadable: bool
+) -> list[tuple[_Scored, ScoreTrack]]:
     tracks = []
     with progress("scoring", len(scored)) as step:
         for item in scored:
-            tracks.append(recogniser.scores(item.clip.path))
+            try:
+                tracks.append((item, recogniser.scores(item.clip.path)))
+            except AudioError as error:
+                if not skip_unreadable:
+                    raise
+                say(f"unreadable: {error}")
             step()
     return tracks
 
 
 def _scores(
-    tracks: Sequence[ScoreTrack],
-    scored: Sequence[_Scored],
-    names: Sequence[str],
+    recogniser: "Recogniser",
+    tracks: Sequence[tuple[_Scored, ScoreTrack]],
     rules: Sequence[ClassDecoding],
-    gate: bool,
 ) -> dict[str, float]:
     """Tagging and segment-based scores of tracks, decided by some rules."""
-    tags = np.array([[name in item.labels for name in names] for item in scored])
-    posteriors = np.array([track.tags for track in tracks])
+    names = recogniser.class_names
+    tags = np.array([[name in item.labels for name in names] for item, _ in tracks])
+    posteriors = np.array([track.tags for _, track in tracks])
     thresholds = np.array([rule.tag_threshold for rule in rules])
     tagging = tagging_scores(tags, posteriors, thresholds, names)
-    references = {item.clip.filename: list(item.clip.events or ()) for item in scored}
-    found = {
-        item.clip.filename: decode(track, rules, tag_gate=gate)
-        for item, track in zip(scored, tracks, strict=True)
-    }
-    segments = segment_scores(references, found, names)
+    gate = recogniser.decoding.tag_gate
+    references = {item.clip.filename: list(item.clip.events or ()) for item, _ in tracks}
+    estimated = {item.clip.filename: decode(track, rules, tag_gate=gate) for item, track in tracks}
+    segments = segment_scores(references, estimated, names)
     numbers: dict[str, float | np.floating[Any] | NDArray[np.float64]] = {
         "tagging_f1": tagging.micro.f1,
         "tagging_precision": tagging.micro.precision,
         "tagging_recall": tagging.micro.recall,
         "tagging_macro_f1": tagging.macro_f1,
+        "tagging_macro_precision": tagging.macro_precision,
+        "tagging_macro_recall": tagging.macro_recall,
         "tagging_f1_of_means": tagging.f1_of_mean_precision_and_recall,
         "tagging_map": tagging.mean_average_precision,
         "segment_f1": segments.overall.f1,
@@ -338,6 +401,7 @@ def _scores(
         "segment_recall": segments.overall.recall,
         "segment_macro_f1": segments.macro_f1,
         "segment_error_rate": segments.error_rate,
+        "recordings": float(len(tracks)),
     }
     return {name: float(f"{float(value):.12g}") for name, value in numbers.items()}
 

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import tempfile
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
@@ -66,29 +65,39 @@ def fuse(
         raise UserError("--validation and --audio go together: the labels and their recordings")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError("the folder for the model must be new or empty", where=out)
-    from earmark.inference.fusion import FusedRecogniser, check_classes, load_recogniser
+    from earmark.inference.fusion import (
+        DEEPEST,
+        FusedRecogniser,
+        check_classes,
+        load_recogniser,
+    )
     from earmark.tasks.training_data import held_out
     from earmark.training.devices import choose_device
 
     chosen_device = choose_device(device)
-    members = [load_recogniser(model, chosen_device) for model in models]
+    members = [load_recogniser(model, chosen_device, depth=DEEPEST - 1) for model in models]
     check_classes(members, [str(model) for model in models])
     held = None
     if validation is not None and audio is not None:
         held = held_out(validation, audio, skip_missing)
-        known = set(members[0].class_names)
-        if unknown := sorted({name for clip in held.clips for name in clip.labels} - known):
+        labels = {name for clip in held.clips for name in clip.labels}
+        if unknown := sorted(labels - set(members[0].class_names)):
             raise UserError(f"the models have no class '{unknown[0]}'", where=validation)
-    made_folder(out.parent)
-    with tempfile.TemporaryDirectory(prefix=f".{out.name}.", dir=out.parent) as beside:
-        partial = Path(beside) / out.name
+        if not labels:
+            raise UserError("validation needs at least one clip with a tag", where=validation)
+    new = not out.exists()
+    partial = made_folder(out) / ".partial"
+    try:
         for number, model in enumerate(models):
             _copy(model, partial / MEMBERS / str(number))
         names = [f"{MEMBERS}/{number}" for number in range(len(models))]
         description = _write(partial, names, FusedRecogniser(members), held)
-        if out.exists():
-            out.rmdir()
-        os.replace(partial, out)
+        for name in (MEMBERS, "README.md", "model.json"):  # which comes last
+            os.replace(partial / name, out / name)
+        partial.rmdir()
+    except BaseException:
+        shutil.rmtree(out if new else partial, ignore_errors=True)
+        raise
     return Fused(out, len(models), description.validation)
 
 
@@ -120,13 +129,26 @@ def train_members(
         rule = "pass --resume to go on with it" if begun else "it must be new or empty"
         raise UserError(f"the folder for the model holds something already; {rule}", where=out)
     folders = {name: f"{MEMBERS}/{Path(name).stem}" for name in names}
-    reports = [train(name, out / folder) for name, folder in folders.items()]
-    if (out / "model.json").exists():
-        description = read_description(out)
-        assert isinstance(description, FusedDescription)
-    else:
-        device_chosen = choose_device(device)
-        members = [load_recogniser(out / folder, device_chosen) for folder in folders.values()]
+    there = {f"{MEMBERS}/{path.name}" for path in (out / MEMBERS).glob("[!.]*")}
+    if strange := sorted(there.difference(folders.values())):
+        raise UserError(
+            f"holds '{strange[0]}', which the recipe has not; give another --out", where=out
+        )
+    done = (out / "model.json").exists()
+    if done and there != set(folders.values()):
+        raise UserError("holds a model of other members; give another --out", where=out)
+    try:
+        reports = [train(name, out / folder) for name, folder in folders.items()]
+    except BaseException:
+        # Nothing was learnt yet: leave nothing half-made behind.
+        for folder in (out / MEMBERS, out):
+            if folder.is_dir() and not any(folder.iterdir()):
+                folder.rmdir()
+        raise
+    description = read_description(out) if done else None
+    if not isinstance(description, FusedDescription):
+        chosen_device = choose_device(device)
+        members = [load_recogniser(out / folder, chosen_device) for folder in folders.values()]
         held = data.held if data.held.clips or data.held.timed else None
         description = _write(out, list(folders.values()), FusedRecogniser(members), held)
     seconds = sum(report.seconds for report in reports)

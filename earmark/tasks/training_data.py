@@ -2,10 +2,11 @@
 
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+from earmark.audio import AudioError, duration_seconds
 from earmark.data.labels import Clip, find_clips, split
 from earmark.errors import UserError
 from earmark.formats.labels import LabelTable, read_labels
@@ -130,14 +131,8 @@ def check_held_out(
     table: str,
 ) -> None:
     """Refuses a table of clips that can't judge what is learnt from ``clips``."""
-    labels = {label for clip in held for label in clip.labels}
-    if unknown := sorted(labels.difference(class_names)):
-        raise UserError(
-            f"a class of the {what} labels must occur in training, but '{unknown[0]}' does "
-            f"not; known: {', '.join(class_names)}",
-            where=table,
-        )
-    if not labels:
+    check_known([clip.labels for clip in held], class_names, table)
+    if not any(clip.labels for clip in held):
         raise UserError(f"{what} needs at least one clip with a tag", where=table)
     if shared := sorted(_groups(clips) & _groups(held)):
         raise UserError(
@@ -160,6 +155,31 @@ def check_held_out(
             f"{in_short(trained_on)}",
             where=table,
         )
+
+
+def check_known(
+    labels: Iterable[Iterable[str]], class_names: Sequence[str], table: Path | str
+) -> None:
+    """Refuses labels that no training clip has."""
+    if unknown := sorted({label for of_clip in labels for label in of_clip} - set(class_names)):
+        raise UserError(
+            f"a class of these labels must occur in training, but '{unknown[0]}' does not; "
+            f"known: {', '.join(class_names)}",
+            where=table,
+        )
+
+
+def readable(clips: Iterable[Clip], skip_unreadable: bool) -> Iterator[Clip]:
+    """The clips whose audio can be opened; the others are listed, and may be skipped."""
+    for clip in clips:
+        try:
+            duration_seconds(clip.path)
+        except AudioError as error:
+            say(f"unreadable: {error}")
+            if not skip_unreadable:
+                raise UserError(f"{error}; mend or remove it, or pass --skip-missing") from error
+        else:
+            yield clip
 
 
 def _groups(clips: Sequence[Clip]) -> set[str]:

@@ -35,7 +35,9 @@ class Told(Recogniser):
         rate = track.clock.rate_hz
         features = FeatureSettings(rate_hz=rate, high_hz=rate / 2, window_samples=2, hop_samples=1)
         rules = [rule(threshold)] * len(track.class_names)
-        super().__init__(track.class_names, track.clock, rules, DecodingSettings(), features, 10.0)
+        super().__init__(
+            track.class_names, track.clock, rules, DecodingSettings(), features, 10.0, rate_hz=rate
+        )
         self.track = track
         self.cuts = [0, *cuts, len(track.probabilities)]
 

@@ -38,7 +38,9 @@ def tiny():
                     "mel_bands": 8,
                     "high_hz": 500,
                 },
-                "network": {"filters": 3, "recurrent_units": 3} | network,
+                "network": network
+                if "kind" in network
+                else {"filters": 3, "recurrent_units": 3} | network,
                 "stitching": {"overlap": overlap},
                 "decoding": {"tag_gate": tag_gate},
             }
@@ -57,9 +59,10 @@ def tiny():
         for member in range(members):
             torch.manual_seed(member)
             made = description.network().eval().requires_grad_(False)
-            for head in (made.localisation.classifier, made.localisation.localiser):
-                if head is not None:
-                    head.weight.mul_(4 * spread)
+            heads = ("localisation.classifier.weight", "localisation.localiser.weight")
+            for name, weight in made.named_parameters():
+                if name in heads:
+                    weight.mul_(4 * spread)
             networks.append(made)
         return Bundle(description, tuple(networks))
 
@@ -140,6 +143,17 @@ def test_a_long_recording_is_its_windows_blended(tiny, kind, pooling, members):
         expected = (frames * weights).sum(axis=0) / weights.sum(axis=0)
     np.testing.assert_allclose(track.tags, expected.mean(axis=0), atol=1e-5)
     assert track.tags.tolist() == list(SystemRecogniser(model).tag(recording).values())
+
+
+def test_a_vote_is_one_of_all_frames_of_a_long_recording(tiny):
+    model = tiny(kind="context_mlp", context_frames=3, hidden_units=[4], dropout=0.0)
+    recording = sound(5000)
+    track = SystemRecogniser(model).scores(recording)
+    frames, _, tags = blended(model, recording)
+    votes = (frames[:, 0] > 0.5).mean(axis=0)
+    assert 0 < votes.min() < votes.max() or len(set(votes)) > 1
+    np.testing.assert_allclose(track.tags, votes, atol=1e-6)
+    np.testing.assert_allclose(track.local_tags, tags, atol=1e-5)
 
 
 @pytest.mark.parametrize("pooling", [(1, 1, 1), AT, (3, 1, 1)])
