@@ -72,6 +72,7 @@ def training_summary(*class_names: str) -> TrainingSummary:
         clips_of_class=dict.fromkeys(class_names, 3),
         weights="of nothing",
         thresholds="untuned",
+        tuned_on={},
         validation={},
         seconds=1.5,
     )

@@ -386,15 +386,7 @@ def test_shares_of_frames_say_nothing_of_a_frame():
     assert tuning.rules_of_tags([rule], DecodingSettings(low_ratio=0.5), True) == [rule]
 
 
-def test_what_older_model_folders_lack_is_as_it_was():
-    old = {"average": "micro", "resolution_seconds": 1.0}
-    settings_then = TuningSettings.model_validate(old)
-    assert settings_then.model_fields_set == set(TuningSettings.model_fields)
-    assert settings_then.target == "segment_f1"
-    old = {"threshold": 0.5, "low_ratio": 1.0, "max_gap_seconds": 0.2, "min_event_seconds": 0.1}
-    assert DecodingSettings.model_validate(old).method == "threshold"
-    # What decided then must be there.
-    assert "tag_gate" not in DecodingSettings.model_validate(old).model_fields_set
+def test_a_precision_has_no_other_target():
     with pytest.raises(ValueError, match="leave target at segment_f1"):
         TuningSettings(target="psds1", precision=0.9)
 

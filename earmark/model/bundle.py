@@ -79,6 +79,7 @@ class TrainingSummary(Section):
         clips_of_class: how many have each class.
         weights: which epochs the weights are of, in words.
         thresholds: how the rules were chosen, in words.
+        tuned_on: the SHA-256 of the tables that chose them, by their names.
         validation: scores on the clips that chose them, by name.
         seconds: of all epochs.
     """
@@ -91,6 +92,7 @@ class TrainingSummary(Section):
     clips_of_class: dict[str, int]
     weights: str
     thresholds: str
+    tuned_on: dict[str, str]
     validation: dict[str, float]
     seconds: float
 
@@ -148,6 +150,7 @@ class FusedDescription(Section):
         tuning_settings: what the rules are tuned for.
         decoding_settings: what they follow beside that.
         thresholds: how the rules were chosen, in words.
+        tuned_on: the SHA-256 of the tables that chose them, by their names.
         validation: scores on the clips that chose them, by name.
     """
 
@@ -160,6 +163,7 @@ class FusedDescription(Section):
     tuning_settings: TuningSettings
     decoding_settings: DecodingSettings
     thresholds: str
+    tuned_on: dict[str, str]
     validation: dict[str, float]
     licence_of_training_data: str
 

@@ -1,6 +1,5 @@
 """Every system on the same data, over several seeds: the paper's tables."""
 
-import hashlib
 import json
 import os
 import shutil
@@ -19,6 +18,7 @@ from earmark.config import ClassDecoding, Settings, parse_assignments
 from earmark.data.labels import Clip
 from earmark.errors import UserError
 from earmark.formats.labels import read_labels
+from earmark.formats.tables import digest
 from earmark.inference.decoding import decode
 from earmark.metrics.segments import segment_scores
 from earmark.metrics.tagging import tagging_scores
@@ -242,7 +242,7 @@ class _Plan:
     def begin(self, what: Mapping[str, object]) -> None:
         """Makes the folder, or checks that it was begun with the same data and settings."""
         given = {
-            name: hashlib.sha256(value.read_bytes()).hexdigest()
+            name: digest(value)
             if isinstance(value, Path) and value.is_file()
             else json.dumps(value, sort_keys=True, default=str)
             for name, value in what.items()

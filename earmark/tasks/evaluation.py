@@ -227,9 +227,7 @@ def _tag_card(found: Prediction, truth: Reference, class_names: Sequence[str]) -
 
 
 def _tuning_remark(found: Prediction, truth: Reference) -> str:
-    if not tuned_here(found, truth.table.path):
-        return ""
-    return f"{TUNED_HERE}, if {truth.table.path.name} is that file"
+    return TUNED_HERE if tuned_here(found, truth.table.path) else ""
 
 
 def _tag_tables(

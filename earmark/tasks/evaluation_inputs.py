@@ -1,7 +1,6 @@
 """What ``evaluate`` reads: the reference, the clip list, predictions; and whether they fit."""
 
 import math
-import re
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from json import loads
@@ -15,7 +14,7 @@ from earmark.events import Event
 from earmark.formats.durations import read_durations
 from earmark.formats.labels import LabelRow, LabelTable, read_labels
 from earmark.formats.scores import read_scores
-from earmark.formats.tables import NAME_COLUMNS, read_table
+from earmark.formats.tables import NAME_COLUMNS, digest, read_table
 from earmark.formats.tags import read_tags
 from earmark.scores import ScoreTrack
 from earmark.tasks.clip_names import Match, by_clip, clip_name, matched, nothing_in_common
@@ -78,7 +77,8 @@ class Prediction:
         class_names: the classes that it names.
         thresholds: of probabilities, (K,) or one for all.
         thresholds_from: where these come from; None where there are no probabilities.
-        tuned_on: what is known of the data that thresholds were tuned on.
+        tuned_on: what is known of the data that thresholds were tuned on, in words.
+        tuned_digests: the SHA-256 of the tables that they were tuned on.
         zero_length_events: how many were set aside.
         cut_events: how many ended just beyond their clip.
     """
@@ -91,6 +91,7 @@ class Prediction:
     thresholds: NDArray[np.float64] | float = DEFAULT_THRESHOLD
     thresholds_from: str | None = None
     tuned_on: str = ""
+    tuned_digests: frozenset[str] = frozenset()
     zero_length_events: int = 0
     cut_events: int = 0
 
@@ -209,9 +210,8 @@ def above(track: ScoreTrack, threshold: float) -> list[Event]:
 
 
 def tuned_here(found: Prediction, reference: Path) -> bool:
-    """Whether the thresholds may have been tuned on the reference: a file of its name."""
-    name = re.escape(reference.name)
-    return re.search(rf"(?<![\w-]){name}(?![\w-])", found.tuned_on) is not None
+    """Whether the thresholds were tuned on the reference itself."""
+    return reference.is_file() and digest(reference) in found.tuned_digests
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -233,7 +233,7 @@ def _read(path: Path, thresholds: str | float | Path | None) -> Prediction:
     decided = {"event_label", "event_labels", "onset", "offset"}
     if header[0] in NAME_COLUMNS and decided.isdisjoint(header):
         filenames, class_names, probabilities = read_tags(path)
-        limits, origin, note = _thresholds(thresholds, class_names)
+        limits, origin, note, digests = _thresholds(thresholds, class_names)
         tags = dict(zip(filenames, probabilities, strict=True))
         return Prediction(
             path,
@@ -242,6 +242,7 @@ def _read(path: Path, thresholds: str | float | Path | None) -> Prediction:
             thresholds=limits,
             thresholds_from=origin,
             tuned_on=note,
+            tuned_digests=digests,
         )
     if thresholds is not None:
         raise UserError(
@@ -318,21 +319,23 @@ def _one_threshold(given: str | float | Path) -> tuple[float, str]:
 
 def _thresholds(
     given: str | float | Path | None, class_names: Sequence[str]
-) -> tuple[NDArray[np.float64] | float, str, str]:
+) -> tuple[NDArray[np.float64] | float, str, str, frozenset[str]]:
     """One threshold for all classes or one each (K,), where from, and what they were tuned on."""
     if given is None:
-        return DEFAULT_THRESHOLD, f"{DEFAULT_THRESHOLD}, for none were given", ""
+        return DEFAULT_THRESHOLD, f"{DEFAULT_THRESHOLD}, for none were given", "", frozenset()
     try:
         number = float(str(given))
     except ValueError:
-        limits, note = _model_thresholds(Path(str(given)), class_names)
-        return limits, f"those of the model {given}", note
+        limits, note, digests = _model_thresholds(Path(str(given)), class_names)
+        return limits, f"those of the model {given}", note, digests
     if not 0 <= number <= 1:
         raise UserError(f"a threshold must lie in [0, 1], came as {given}")
-    return number, f"{number}", ""
+    return number, f"{number}", "", frozenset()
 
 
-def _model_thresholds(folder: Path, class_names: Sequence[str]) -> tuple[NDArray[np.float64], str]:
+def _model_thresholds(
+    folder: Path, class_names: Sequence[str]
+) -> tuple[NDArray[np.float64], str, frozenset[str]]:
     # Read as plain JSON: the code for model folders takes seconds to import.
     path = folder / "model.json"
     if not path.is_file():
@@ -347,7 +350,9 @@ def _model_thresholds(folder: Path, class_names: Sequence[str]) -> tuple[NDArray
             raise ValueError("a threshold outside [0, 1]")
         of_class = dict(zip(model["class_names"], limits, strict=True))
         # A fused model says it at the top, any other beside its training.
-        note = str(model.get("thresholds") or model.get("training", {}).get("thresholds", ""))
+        told = model if "thresholds" in model else model.get("training", {})
+        note = str(told.get("thresholds", ""))
+        digests = frozenset(map(str, dict(told.get("tuned_on", {})).values()))
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
             f"must hold class_names and for each a tag_threshold in decoding ({error!r})",
@@ -359,7 +364,8 @@ def _model_thresholds(folder: Path, class_names: Sequence[str]) -> tuple[NDArray
             "model that made it",
             where=path,
         )
-    return np.array([of_class[name] for name in class_names], np.float64), note
+    limits_of_classes = np.array([of_class[name] for name in class_names], np.float64)
+    return limits_of_classes, note, digests
 
 
 def _heard(

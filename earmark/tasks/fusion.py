@@ -188,6 +188,7 @@ def _write(
         tuning_settings=tuning,
         decoding_settings=decoding,
         thresholds=chosen.note,
+        tuned_on=held.digests if held else {},
         validation=chosen.scores,
         licence_of_training_data="; ".join(sorted(licences)),
     )

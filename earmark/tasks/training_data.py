@@ -3,13 +3,14 @@
 import math
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from earmark.audio import AudioError, duration_seconds
 from earmark.data.labels import Clip, find_clips, split
 from earmark.errors import UserError
 from earmark.formats.labels import LabelTable, read_labels
+from earmark.formats.tables import digest
 from earmark.tasks.progress import in_short, say
 
 
@@ -23,6 +24,7 @@ class HeldOut:
         strong: whether ``clips`` have events.
         timed: recordings whose events tune how frames become events.
         timed_described: where these are from, in words.
+        digests: the SHA-256 of each table among these, by its name.
     """
 
     clips: list[Clip]
@@ -30,6 +32,7 @@ class HeldOut:
     strong: bool
     timed: list[Clip]
     timed_described: str
+    digests: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,7 +96,12 @@ def gather(
                 where=tune,
             )
         check_held_out(clips, timed.clips, names, "tuning", str(tune))
-        held = replace(held, timed=timed.clips, timed_described=timed.described)
+        held = replace(
+            held,
+            timed=timed.clips,
+            timed_described=timed.described,
+            digests=held.digests | timed.digests,
+        )
     return TrainingData(clips, names, held)
 
 
@@ -105,7 +113,9 @@ def held_out(
     clips = found(labels, audio, skip_missing)
     described = f"the {'strong' if labels.strong else 'weak'} labels of {table.name}"
     timed = clips if labels.strong else []
-    return HeldOut(clips, described, labels.strong, timed, described if labels.strong else "")
+    timed_described = described if labels.strong else ""
+    digests = {table.name: digest(table)} if table.is_file() else {}
+    return HeldOut(clips, described, labels.strong, timed, timed_described, digests)
 
 
 def found(table: LabelTable, audio: Path, skip_missing: bool) -> list[Clip]:

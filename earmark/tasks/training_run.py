@@ -451,6 +451,7 @@ class TrainingRun:
                 clips_of_class=counts,
                 weights=f"mean posteriors of the {how} epochs: {epochs}",
                 thresholds=chosen.note,
+                tuned_on=self.data.held.digests,
                 validation=chosen.scores,
                 seconds=sum(epoch.seconds for epoch in log.epochs),
             ),

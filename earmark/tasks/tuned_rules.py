@@ -61,18 +61,26 @@ def choose(
         better: whether the model's own rules stay instead, of a class that nothing held out has,
             or of events if there are no times to tune them on.
     """
-    names = recogniser.class_names
-    units = list(_units(held, recogniser.window_seconds))
-    tags = np.zeros((len(units), len(names)), np.bool_)
-    posteriors = np.zeros(tags.shape, np.float32)
-    with progress("tags of the validation clips", len(units)) as step:
-        for row, clip in enumerate(units):
-            tags[row] = [name in clip.labels for name in names]
-            posteriors[row] = list(_tags_of(recogniser, clip).values())
-            step()
+    names, votes = recogniser.class_names, recogniser.votes
     own = recogniser.rules if better else None
-    votes = recogniser.votes
-    chosen = choose_on_tags(held, names, decoding, tuning, tags, posteriors, votes=votes, own=own)
+    units = list(_units(held, recogniser.window_seconds))
+    rows: list[tuple[list[bool], list[float]]] = []
+    with progress("tags of the validation clips", len(units)) as step:
+        for clip in units:
+            try:
+                given = _tags_of(recogniser, clip)
+                rows.append(([name in clip.labels for name in names], list(given.values())))
+            except AudioError as error:
+                say(f"unreadable: {error}")
+            step()
+    if rows:
+        tags = np.array([row[0] for row in rows])
+        posteriors = np.array([row[1] for row in rows], np.float32)
+        chosen = choose_on_tags(
+            held, names, decoding, tuning, tags, posteriors, votes=votes, own=own
+        )
+    else:
+        chosen = choose_untuned(len(names), decoding)
     if not held.timed:
         return chosen
     return choose_on_events(held, decoding, tuning, chosen, recogniser)
@@ -96,7 +104,7 @@ def _units(held: HeldOut, window_seconds: float) -> Iterator[Clip]:
 def _tags_of(recogniser: Recogniser, clip: Clip) -> dict[str, float]:
     if clip.start_seconds is None:
         return recogniser.tag(clip.path)
-    rate = recogniser.features.rate_hz
+    rate = recogniser.rate_hz
     samples = read(clip.path, rate, clip.start_seconds, clip.stop_seconds)
     return recogniser.tag(samples, rate_hz=rate)
 

@@ -102,7 +102,11 @@ def tune(
     recogniser = load_recogniser(model, choose_device(device))
     chosen = choose(recogniser, held, decoding, tuning, better=True)
     rules = tuple(chosen.rules)
-    how = {"thresholds": chosen.note, "validation": chosen.scores}
+    how = {
+        "thresholds": chosen.note,
+        "tuned_on": held.digests,
+        "validation": chosen.scores,
+    }
     if isinstance(description, FusedDescription):
         changes = {"decoding": rules, "tuning_settings": tuning, **how}
     else:
