@@ -107,20 +107,31 @@ class FusedRecogniser(Recogniser):
 
 
 def mean_rules(rules: Sequence[Sequence[ClassDecoding]]) -> list[ClassDecoding]:
-    """The mean of the members' rules, class by class; of equal ones exactly these."""
+    """The mean of the members' rules, class by class; of equal ones exactly these.
+
+    Where some find events as boxes and others as runs, it is as the first does.
+    """
     means = []
     for of_class in zip(*rules, strict=True):
+        first = of_class[0].model_dump()
+        alike = [
+            rule for rule in of_class if (rule.step_seconds > 0) == (first["step_seconds"] > 0)
+        ]
         numbers = [rule.model_dump() for rule in of_class]
-        first = numbers[0]
-        means.append(
-            ClassDecoding(
-                **{
-                    key: first[key] + sum(n[key] - first[key] for n in numbers) / len(numbers)
-                    for key in first
-                }
-            )
-        )
+        of_boxes = [rule.model_dump() for rule in alike]
+        values = {
+            key: _mean_of([n[key] for n in (of_boxes if key in _BOXES else numbers)])
+            for key in first
+        }
+        means.append(ClassDecoding(**values))
     return means
+
+
+_BOXES = ("step_seconds", "merge_ratio", "merge_difference")
+
+
+def _mean_of(values: Sequence[float]) -> float:
+    return values[0] + sum(value - values[0] for value in values) / len(values)
 
 
 def _in_order(member: Recogniser, names: Sequence[str]) -> list[ClassDecoding]:

@@ -56,6 +56,7 @@ def _rules(description: Description | FusedDescription) -> list[str]:
     counted = isinstance(description, Description)
     columns = ["class", *(["training clips"] if counted else [])]
     columns += ["tag threshold", "frame threshold", "joins gaps of", "shortest event"]
+    columns += ["gate", "median", "found as"]
     lines = [f"| {' | '.join(columns)} |", f"|{'---|' * len(columns)}"]
     for name, rule in zip(description.class_names, rules, strict=True):
         cells = [name.replace("|", "\\|")]
@@ -63,5 +64,8 @@ def _rules(description: Description | FusedDescription) -> list[str]:
             cells.append(str(description.training.clips_of_class[name]))
         cells += [f"{rule.tag_threshold:.4g}", f"{rule.threshold:.4g}"]
         cells += [f"{rule.max_gap_seconds:.3g} s", f"{rule.min_event_seconds:.3g} s"]
+        cells += [f"{rule.gate_threshold:.4g}", f"{rule.median_seconds:.3g} s"]
+        boxes = f"boxes, steps of {rule.step_seconds:.3g} s"
+        cells.append(boxes if rule.step_seconds else f"runs above {rule.low_threshold:.4g}")
         lines.append(f"| {' | '.join(cells)} |")
     return lines

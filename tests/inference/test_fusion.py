@@ -148,3 +148,14 @@ def test_rules_are_means() -> None:
     assert means[0].threshold == pytest.approx(0.5)
     assert means[0].max_gap_seconds == 0.2
     assert mean_rules([[rule(0.1)]] * 3) == [rule(0.1)]
+
+
+def test_boxes_and_runs_are_not_mixed() -> None:
+    boxes = [
+        rule(0.4).model_copy(update={"step_seconds": s, "merge_ratio": 0.6}) for s in (0.5, 0.7)
+    ]
+    (mean,) = mean_rules([[boxes[0]], [rule(0.2)], [boxes[1]]])
+    assert (mean.step_seconds, mean.merge_ratio) == (pytest.approx(0.6), 0.6)
+    assert mean.threshold == pytest.approx(1 / 3)
+    (mean,) = mean_rules([[rule(0.2)], [boxes[0]]])
+    assert (mean.step_seconds, mean.merge_ratio) == (0.0, rule().merge_ratio)
