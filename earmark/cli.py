@@ -14,7 +14,7 @@ SUMMARIES = {
     "tune": "Chooses anew how a model decides, on labels it wasn't trained on; its weights stay.",
     "detect": "Finds which classes sound in recordings, and from when to when.",
     "tag": "Finds which classes sound anywhere in recordings.",
-    "evaluate": "Scores predicted tags or events; which of the two, the columns tell.",
+    "evaluate": "Scores predicted tags, events or frame scores; which of them, the columns tell.",
     "compare": "Trains and scores recipes over several seeds, and writes the paper's tables.",
     "plot": "Draws a recording's spectrogram, probabilities and events.",
     "info": "Says what a model knows, where it comes from and how it decides.",

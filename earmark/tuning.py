@@ -1,7 +1,7 @@
 """Decoding rules per class that score best on validation data."""
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 
@@ -45,11 +45,12 @@ def tuned_on_tags(
     settings: DecodingSettings,
     tuning: TuningSettings,
     votes: bool = False,
+    kept: Mapping[int, float] | None = None,
 ) -> list[ClassDecoding]:
     """Rules whose tag thresholds maximise F1 on tags; frame thresholds are as ``rule_for`` says.
 
-    Where ``tuning`` asks for a precision, they are the lowest that reach it, hence of the highest
-    recall; for a class that can't, those of the highest precision.
+    Where ``tuning`` asks for a precision, they are those of the highest recall that reach it; for
+    a class that can't, those of the highest precision.
 
     Args:
         tags: (N, K) True where validation clip n has class k.
@@ -57,12 +58,15 @@ def tuned_on_tags(
         settings: the rest of the rules.
         tuning: what "best" means.
         votes: see ``rule_for``.
+        kept: tag thresholds of classes, by their number, that stay as they are.
     """
     if tuning.precision is None:
-        thresholds = best_thresholds(tags, probabilities, tuning.average).tolist()
+        thresholds = best_thresholds(tags, probabilities, tuning.average, kept).tolist()
     else:
         columns = zip(tags.T, probabilities.T, strict=True)
         thresholds = [_precise_threshold(*column, tuning.precision) for column in columns]
+        for k, threshold in (kept or {}).items():
+            thresholds[k] = threshold
     return [rule_for(threshold, settings, votes) for threshold in thresholds]
 
 
@@ -119,8 +123,8 @@ def tuned_on_events(
     - "psds1" and "psds2": gate, median and boxes likewise, by PSDS, to which the rest doesn't
       matter; the rest is the best for segment-based F1.
 
-    Where ``tuning`` asks for a precision, it is the highest recall of segments at that precision,
-    or the highest precision of a class that can't reach it.
+    Where ``tuning`` asks for a precision, it is the highest recall of segments at that precision
+    among these, or the highest precision of a class in which none of them reaches it.
 
     A class that does not occur in ``references`` keeps its rule.
 
@@ -363,7 +367,7 @@ class _Class:
             shapes = [shape for gate in self.gates() for shape in self.with_shapes(gate)]
         for shape in shapes:
             scores = shape.shaped()
-            thresholds = _thresholds(scores, share)
+            thresholds = _thresholds(scores, share, self.line.tuning.precision is not None)
             ratios = sorted({*LOW_RATIOS_TRIED, self.settings.low_ratio})
             gaps: Sequence[float] = GAPS_TRIED
             if shape.own.step_seconds:  # no threshold moves their edges, and near ones are one
@@ -638,9 +642,16 @@ def _runs_above(scores: NDArray[np.float64], levels: Sequence[float]) -> Iterato
         yield at[first], stops, np.maximum.reduceat(scores[at], first)
 
 
-def _thresholds(scores: NDArray[np.float64], share: float) -> list[float]:
-    """Rising thresholds that let through from an 8th to 8 times the reference's share."""
-    shares = np.geomspace(share / SPREAD_TRIED, min(1.0, share * SPREAD_TRIED), THRESHOLDS_TRIED)
+def _thresholds(scores: NDArray[np.float64], share: float, strict: bool) -> list[float]:
+    """Rising thresholds that let through from an 8th to 8 times the reference's share.
+
+    With ``strict`` there are as many that let through less, down to a single frame.
+    """
+    least = share / SPREAD_TRIED
+    shares = np.geomspace(least, min(1.0, share * SPREAD_TRIED), THRESHOLDS_TRIED)
+    if strict:
+        fewer = np.geomspace(1 / len(scores), max(least, 1 / len(scores)), THRESHOLDS_TRIED)
+        shares = np.concatenate([fewer, shares])
     ranked = np.sort(scores[scores > 0])[::-1]
     if not len(ranked):
         return [0.5]
@@ -653,7 +664,7 @@ def _thresholds(scores: NDArray[np.float64], share: float) -> list[float]:
 def _precise_threshold(
     tags: NDArray[np.bool_], probabilities: NDArray[np.float32], precision: float
 ) -> float:
-    """The lowest threshold with a precision; where none has it, that with the highest.
+    """The threshold of highest recall at a precision; where none has it, of highest precision.
 
     Midway between two probabilities, as in ``best_thresholds``.
     """
@@ -667,7 +678,10 @@ def _precise_threshold(
     cuts = np.where(cuts < values, cuts, below)
     reached = np.where(values > 0, hits / tagged, -1.0)  # nothing is below 0
     enough = np.flatnonzero((reached >= precision) & (hits > 0))
-    return float(cuts[enough[0] if len(enough) else int(np.argmax(reached))])
+    if not len(enough):
+        return float(cuts[int(np.argmax(reached))])
+    # Of all with the highest recall, that with the fewest false alarms.
+    return float(cuts[enough[hits[enough] == hits[enough].max()][-1]])
 
 
 def _lasting(onsets: Times, offsets: Times, shortest: float) -> tuple[Times, Times]:

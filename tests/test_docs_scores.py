@@ -15,6 +15,7 @@ from earmark.metrics.intersections import intersection_scores
 from earmark.metrics.psds import PsdsParameters, psds_from_events
 from earmark.metrics.tagging import tagging_scores
 from earmark.tasks.evaluation import evaluate
+from earmark.tasks.tuning import tune
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore")
@@ -59,8 +60,9 @@ def test_every_difference_names_a_test() -> None:
 
 
 def test_options_exist() -> None:
-    for option in re.findall(r"--(\w+)", re.sub(r"`earmark detect[^`]*`", "", TEXT)):
-        assert option in inspect.signature(evaluate).parameters, option
+    for option in re.findall(r"--(\w[\w-]*)", re.sub(r"`earmark detect[^`]*`", "", TEXT)):
+        known = {*inspect.signature(evaluate).parameters, *inspect.signature(tune).parameters}
+        assert option.replace("-", "_") in known, option
 
 
 # -- differences that no other test shows

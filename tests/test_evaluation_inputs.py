@@ -154,6 +154,11 @@ def test_no_class_in_common_is_an_error_with_examples(score):
     assert score(STRONG + "a.wav\t0\t1\tcar\n", EVENTS)["f1"] == 0
 
 
+def test_a_tag_table_needs_a_class(score):
+    with pytest.raises(UserError, match="a column for each class"):
+        score(STRONG + "a.wav\t0\t1\tcar\n", "filename\na.wav\n")
+
+
 def test_names_of_strange_classes_are_shown(tmp_path):
     for name, text in (
         ("r.tsv", STRONG + "a.wav\t0\t1\tcar\n"),
@@ -161,4 +166,4 @@ def test_names_of_strange_classes_are_shown(tmp_path):
     ):
         (tmp_path / name).write_text(text, encoding="utf-8")
     text = evaluate(tmp_path / "r.tsv", tmp_path / "p.csv", extra_classes=True).text()
-    assert "all false alarms: 7 (b, c, d, e, f, ...)" in text
+    assert "false alarms, left out of rankings and PSDS: 7 (b, c, d, e, f, ...)" in text

@@ -386,6 +386,37 @@ def test_shares_of_frames_say_nothing_of_a_frame():
     assert tuning.rules_of_tags([rule], DecodingSettings(low_ratio=0.5), True) == [rule]
 
 
+def test_a_precision_is_found_where_scores_are_sure_but_brief():
+    """Each event is one sure frame amid a long reference; much weaker noise is everywhere."""
+    rng = np.random.default_rng(0)
+    tracks, references = [], []
+    for _ in range(20):
+        scores = rng.uniform(0.3, 0.6, (300, 1)).astype(np.float32)
+        peaks = rng.choice(100, 3, replace=False) + 100
+        scores[peaks] = rng.uniform(0.9, 0.95, (3, 1))
+        end = CLOCK.samples_for(300) / 100
+        tracks.append(ScoreTrack(scores, ("a",), CLOCK, 0, end, np.ones_like(scores), np.ones(1)))
+        references.append([Event(10.0, 20.0, "a")])
+    decoding, how = DecodingSettings(), TuningSettings(precision=0.9)
+    tuned = tuned_on_events(untuned(1, decoding), tracks, references, decoding, how)
+    numbered = {str(n): events for n, events in enumerate(references)}
+    found = {str(n): decode(t, tuned, tag_gate=True) for n, t in enumerate(tracks)}
+    scored = segment_scores(numbered, found, ("a",)).overall
+    by_hand = [tuned[0].model_copy(update={"threshold": 0.7, "low_threshold": 0.7})]
+    found = {str(n): decode(t, by_hand, tag_gate=True) for n, t in enumerate(tracks)}
+    expected = segment_scores(numbered, found, ("a",)).overall
+    assert scored.precision >= 0.9
+    assert scored.recall >= expected.recall
+
+
+def test_of_equal_recall_the_more_precise_threshold():
+    tags = np.array([[True], [True], [False]])
+    probabilities = np.array([[0.9], [0.8], [0.7]], np.float32)
+    how = TuningSettings(precision=0.6)
+    (rule,) = tuned_on_tags(tags, probabilities, DecodingSettings(), how)
+    assert 0.7 < rule.tag_threshold < 0.8
+
+
 def test_a_precision_has_no_other_target():
     with pytest.raises(ValueError, match="leave target at segment_f1"):
         TuningSettings(target="psds1", precision=0.9)

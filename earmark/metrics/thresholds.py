@@ -1,6 +1,6 @@
 """The thresholds that maximise F1, found exactly."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Literal
 
 import numpy as np
@@ -13,6 +13,7 @@ def best_thresholds(
     reference: ArrayLike,
     probabilities: ArrayLike,
     average: Literal["macro", "micro"] = "macro",
+    kept: Mapping[int, float] | None = None,
 ) -> NDArray[np.float64]:
     """The thresholds (K,) with the highest F1 on these clips.
 
@@ -30,6 +31,7 @@ def best_thresholds(
         average: "macro" maximises F1 of each class by itself, hence their mean; "micro" F1 of
             the counts pooled over the classes, for which a class's best cut depends on the
             others'.
+        kept: thresholds of classes, by their number, that stay as they are; what they tag counts.
 
     Raises:
         ValueError: shapes that don't fit, a probability outside [0, 1], another ``average``.
@@ -41,6 +43,10 @@ def best_thresholds(
         raise ValueError("probabilities must lie in [0, 1]")
     classes = range(given.shape[1])
     candidates = [_candidates(truth[:, k], given[:, k]) for k in classes]
+    for k, threshold in (kept or {}).items():
+        tagged = given[:, k] > threshold
+        hits, pairs = (truth[:, k] & tagged).sum(), truth[:, k].sum() + tagged.sum()
+        candidates[k] = np.array([threshold]), np.array([2 * hits]), np.array([pairs])
     groups = [[k] for k in classes] if average == "macro" else [list(classes)]
     best = np.empty(len(classes))
     for group in groups:

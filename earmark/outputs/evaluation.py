@@ -22,7 +22,9 @@ _REMARKS = {
     "predicted_clips_outside_list": "predicted clips that are not in the clip list, left out",
     "reference_clips_outside_list": "reference clips that are not in the clip list, left out",
     "classes_missing_from_prediction": "classes missing from the prediction, missed throughout",
-    "classes_missing_from_reference": "classes missing from the reference, all false alarms",
+    "classes_missing_from_reference": (
+        "classes missing from the reference, false alarms, left out of rankings and PSDS"
+    ),
     "zero_length_events_in_reference": "reference events of 0 s, set aside",
     "zero_length_events_in_prediction": "predicted events of 0 s, set aside",
     "cut_events_in_reference": "reference events that end just beyond their clip, cut there",
@@ -58,7 +60,10 @@ class Scored:
 
     def numbers(self, class_names: Sequence[str]) -> dict[str, Any]:
         """All scores by stable names, those of the classes last."""
-        content: dict[str, Any] = {"left_out": dict(self.left_out)}
+        content: dict[str, Any] = {
+            "left_out": dict(self.left_out),
+            "strange_classes": {name: list(names) for name, names in self.strange_classes.items()},
+        }
         if self.thresholds_from is not None:
             content["thresholds_from"] = self.thresholds_from
             content["thresholds_tuned_on"] = self.tuned_on or None
@@ -135,7 +140,8 @@ class Evaluation:
         ]
         if (origin := self.scored.thresholds_from) is not None:
             tuned = f", tuned on: {self.scored.tuned_on}" if self.scored.tuned_on else ""
-            lines.append(f"thresholds: {origin}{tuned}")
+            both = "" if self.against is None else " (for both predictions)"
+            lines.append(f"thresholds: {origin}{both}{tuned}")
         if self.intervals:
             drawn = "clips" if self.sources == self.clips else "sources that the clips come from,"
             lines.append(

@@ -40,7 +40,6 @@ _SHOWN = {
     "intersection_macro_f1": "intersection macro F1",
     "psds1": "PSDS 1",
     "psds2": "PSDS 2",
-    "best_intersection_f1": "best intersection F1",
     "best_intersection_macro_f1": "best intersection macro F1",
 }
 
@@ -145,12 +144,17 @@ class TagCard:
             "lwlrap": "lwlrap",
         }
         now = self.statistics()
+        primes = {
+            "d' (of the ROC AUC)": scores.d_prime_of_macro_roc_auc,
+            "d' (mean of the classes)": scores.mean_d_prime,
+        }
         ranking = [
             ["ranking", "value", "95 % interval"],
             *(
                 [name, percent(now[key]), interval_text(intervals.get(key))]
                 for name, key in values.items()
             ),
+            *([name, _decimals(value, 2), ""] for name, value in primes.items()),
         ]
         columns = [
             ["AP", *map(percent, scores.average_precision)],
@@ -308,7 +312,6 @@ class FrameCard:
         return {
             "psds1": self._psds1.scores(weights).value,
             "psds2": self._psds2.scores(weights).value,
-            "best_intersection_f1": float(best.overall.f1),
             "best_intersection_macro_f1": best.macro_f1,
         }
 
@@ -321,7 +324,6 @@ class FrameCard:
                 for name, parameters in (("psds1", PSDS1), ("psds2", PSDS2))
                 for key in ("dtc", "gtc", "cttc", "alpha_ct", "alpha_st", "max_efpr_per_hour")
             },
-            **_ratios(self._best.overall, "best_intersection_"),
             "best_intersection_macro_f1": self._best.macro_f1,
             "best_intersection_dtc": self._best.dtc,
             "best_intersection_gtc": self._best.gtc,
@@ -343,10 +345,7 @@ class FrameCard:
             ends = interval_text(intervals.get(name), 1, 3)
             headline.append([_SHOWN[name], _decimals(score.value, 3), ends, ""])
         remark = f"thresholds {TUNED_HERE}"
-        for name, value in (
-            ("best_intersection_f1", float(best.overall.f1)),
-            ("best_intersection_macro_f1", best.macro_f1),
-        ):
+        for name, value in (("best_intersection_macro_f1", best.macro_f1),):
             ends = interval_text(intervals.get(name))
             headline.append([_SHOWN[name], percent(value), ends, remark])
         columns = [

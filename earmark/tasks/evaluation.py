@@ -44,6 +44,9 @@ __all__ = ["Evaluation", "evaluate"]
 
 SEED = 0
 
+FINEST_SECONDS = 1e-6
+"""The shortest segments: far above the tolerance of boundaries."""
+
 RESAMPLES_OF_FRAMES = 200
 """Draws for frame scores: each takes 100 times as long as one of events."""
 
@@ -66,14 +69,14 @@ def evaluate(
     json: Path | None = None,
     report: Path | None = None,
 ) -> Evaluation:
-    """Scores predicted tags or events; which of the two, the columns tell.
+    """Scores predicted tags, events or frame scores; which of them, the columns tell.
 
     Events are scored against a strong reference: in segments, by their boundaries and by the time
     they share with it. Tags, or the probabilities of clips, are scored against the tags of the
     reference or, where it is strong, the classes of its events. A folder of frame scores, as
-    detect writes it, gives PSDS. A clip that the prediction leaves out counts with its misses, and
-    the classes are those of all tables together. Of every headline score the 95 % interval over
-    draws of the clips is given; clips of one group, or parts of one file, are drawn together.
+    detect writes it, gives PSDS. A clip that the prediction leaves out counts with its misses. Of
+    every headline score the 95 % interval over draws of the clips is given; clips of one group, or
+    parts of one file, are drawn together.
 
     Args:
         reference: a table of labels in any format that is read.
@@ -102,8 +105,10 @@ def evaluate(
     for path, suffix in ((json, ".json"), (report, ".html")):
         if path is not None and path.suffix != suffix:
             raise UserError(f"the result goes to a file ending in {suffix}", where=path)
-    if not 0 < resolution < math.inf:
-        raise UserError(f"a resolution must be above 0 s, came as {resolution}")
+        if path is not None and not path.absolute().parent.is_dir():
+            raise UserError("there is no such folder for the result", where=path.parent)
+    if not FINEST_SECONDS <= resolution < math.inf:
+        raise UserError(f"a resolution must be at least {FINEST_SECONDS:g} s, came as {resolution}")
     if not 0 <= collar < math.inf:
         raise UserError(f"a collar must be at least 0 s, came as {collar}")
     truth = read_reference(reference, durations, audio, match)

@@ -233,6 +233,8 @@ def _read(path: Path, thresholds: str | float | Path | None) -> Prediction:
     decided = {"event_label", "event_labels", "onset", "offset"}
     if header[0] in NAME_COLUMNS and decided.isdisjoint(header):
         filenames, class_names, probabilities = read_tags(path)
+        if not class_names:
+            raise UserError("a tag table needs a column for each class", where=path)
         limits, origin, note, digests = _thresholds(thresholds, class_names)
         tags = dict(zip(filenames, probabilities, strict=True))
         return Prediction(
@@ -427,12 +429,15 @@ def _within(
 
 
 def _check_end(clip: str, track: ScoreTrack, seconds: float, where: Path) -> None:
-    """A table's last frame may end beyond the clip, but not begin there."""
+    """A table's last frame may end beyond the clip, but not begin there or last longer."""
     edges = track.edges_seconds
-    if len(edges) > 1 and edges[-2] > seconds + BEYOND_SECONDS:
+    if len(edges) < 2:
+        return
+    usual = float(np.median(np.diff(edges))) if len(edges) > 2 else 0.0
+    if edges[-2] > seconds + BEYOND_SECONDS or edges[-1] > seconds + usual + BEYOND_SECONDS:
         raise UserError(
             f"scores must lie within their clip, but the last frame from {edges[-2]:g} to "
-            f"{edges[-1]:g} s begins after '{clip}', which lasts {seconds:g} s; mend the times or "
+            f"{edges[-1]:g} s goes beyond '{clip}', which lasts {seconds:g} s; mend the times or "
             "the duration",
             where=where,
         )
@@ -451,7 +456,12 @@ def _check_classes(found: Prediction, table: LabelTable, extra: bool) -> None:
     """
     unknown = sorted(set(found.class_names) - set(table.class_names))
     missing = sorted(set(table.class_names) - set(found.class_names))
-    if found.class_names and table.class_names and len(missing) == len(table.class_names):
+    if (
+        found.class_names
+        and table.class_names
+        and len(missing) == len(table.class_names)
+        and not extra
+    ):
         raise UserError(
             f"no class is also in {table.path}: here {in_short(unknown)}, there "
             f"{in_short(missing)}; write them alike",

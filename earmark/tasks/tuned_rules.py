@@ -23,7 +23,7 @@ from earmark.metrics.tagging import tagging_scores
 from earmark.scores import ScoreTrack
 from earmark.tasks.progress import progress, say
 from earmark.tasks.training_data import HeldOut
-from earmark.tuning import rule_for, tuned_on_events, tuned_on_tags, untuned
+from earmark.tuning import tuned_on_events, tuned_on_tags, untuned
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,14 +131,18 @@ def choose_on_tags(
     Where there are rules to better, ``own``, all else in them stays. Where the posteriors are
     shares of frames (``votes``), frame thresholds are the settings'.
     """
-    rules = tuned_on_tags(tags, posteriors, decoding, tuning, votes)
-    absent = [name for k, name in enumerate(class_names) if not tags[:, k].any()]
-    for k, name in enumerate(class_names):
-        if own is not None:
-            threshold = own[k].tag_threshold if name in absent else rules[k].tag_threshold
-            rules[k] = own[k].model_copy(update={"tag_threshold": threshold})
-        elif name in absent:
-            rules[k] = rule_for(decoding.threshold, decoding)
+    # The best threshold for a class that nothing held out has would be to never give it.
+    kept = {
+        k: decoding.threshold if own is None else own[k].tag_threshold
+        for k in np.flatnonzero(~tags.any(axis=0)).tolist()
+    }
+    rules = tuned_on_tags(tags, posteriors, decoding, tuning, votes, kept)
+    if own is not None:
+        rules = [
+            before.model_copy(update={"tag_threshold": rule.tag_threshold})
+            for before, rule in zip(own, rules, strict=True)
+        ]
+    absent = [class_names[k] for k in kept]
     note = f"tag thresholds {_goal_of_tags(tuning)} on {held.described}"
     scores, short = _tag_scores(rules, class_names, tuning, tags, posteriors)
     before = {} if own is None else _tag_scores(own, class_names, tuning, tags, posteriors)[0]
@@ -146,9 +150,8 @@ def choose_on_tags(
         note += f" (tags of {', '.join(short)} don't reach it)"
         say(f"no tag threshold reaches a precision of {tuning.precision}: {', '.join(short)}")
     if absent:
-        # The best threshold for a class that nothing held out has is to never give it.
-        kept = str(decoding.threshold) if own is None else "as it was"
-        note += f"; nothing held out has {', '.join(absent)}: {kept}"
+        stays = str(decoding.threshold) if own is None else "as it was"
+        note += f"; nothing held out has {', '.join(absent)}: {stays}"
         say(f"no clip is held out of {', '.join(absent)}: the threshold is not tuned")
     if own is None:
         frames = "frame thresholds," if votes else "frame thresholds are the same,"

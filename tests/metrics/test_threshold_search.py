@@ -173,3 +173,25 @@ def test_odd_arguments_are_refused():
         best_thresholds([[1]], [[0.5]], "median")
     with pytest.raises(ValueError, match=r"\[0, 1\]"):
         best_thresholds([[1]], [[1.5]])
+
+
+def test_a_kept_threshold_stays_and_what_it_tags_counts():
+    """A class without positives that goes on giving false alarms moves the others' best cuts."""
+    rng = np.random.default_rng(5)
+    moved = 0
+    for _ in range(60):
+        reference = rng.random((12, 2)) < 0.4
+        reference[:, 1] = False
+        probabilities = rng.random((12, 2)).round(1)
+        found = best_thresholds(reference, probabilities, "micro", {1: 0.3})
+        assert found[1] == 0.3
+        cuts = np.unique(np.concatenate([probabilities[:, 0] - 0.05, [0.0, 0.999]])).clip(0)
+
+        def f1(cut, reference=reference, probabilities=probabilities):
+            tagged = probabilities > [cut, 0.3]
+            hits = (tagged & reference).sum()
+            return 2 * hits / max(1, tagged.sum() + reference.sum())
+
+        assert f1(found[0]) == pytest.approx(max(map(f1, cuts)))
+        moved += found[0] != best_thresholds(reference, probabilities, "micro")[0]
+    assert moved
