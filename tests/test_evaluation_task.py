@@ -100,6 +100,15 @@ def test_a_number_and_a_model_folder_give_thresholds(score, model):
     assert str(folder) in found["thresholds_from"]
 
 
+def test_every_clip_may_get_a_tag(score):
+    plain = score(WEAK, TAGS, thresholds=0.95).as_dict()
+    every = score(WEAK, TAGS, thresholds=0.95, tag_every_clip=True).as_dict()
+    # car on a, dog on b and c: one right each, and one wrong.
+    assert (plain["micro_f1"], every["micro_f1"]) == (0, pytest.approx(4 / 6))
+    with pytest.raises(UserError, match="is for clip probabilities"):
+        score(STRONG, FOUND, tag_every_clip=True)
+
+
 def test_a_threshold_next_to_one_keeps_its_digits(score, model):
     tags = "filename,car\na.wav,0.99999\nb.wav,0.99999\nc.wav,0.99990\n"
     folder = model(car=0.999945)

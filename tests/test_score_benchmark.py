@@ -38,3 +38,13 @@ def test_few_rounds_are_refused() -> None:
     done = run("--rounds", "4")
     assert done.returncode == 2
     assert "at least 5" in done.stderr
+
+
+def test_the_quick_form_of_tuning_has_every_target(tmp_path: Path) -> None:
+    page = tmp_path / "page.md"
+    page.write_text("<!-- tuning -->\n<!-- end of tuning -->\n", "utf-8")
+    command = [sys.executable, "-m", "benchmarks.tuning", "--quick", "--page", str(page)]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    rows = re.findall(r"^\| (\w+) \| \d+ \|$", page.read_text("utf-8"), re.MULTILINE)
+    assert rows == ["segment_f1", "error_rate", "event_f1", "psds1", "psds2"]

@@ -134,6 +134,8 @@ class TaggingEvidence:
         thresholds: (K,), or one number for all classes. Compared as float64, so that a float32
             probability is taken as the number it is.
         class_names: the K classes.
+        tag_every_clip: whether a clip without a tag gets the class of its largest probability,
+            the first of equal ones, unless that is 0: what the paper's released code does.
 
     Raises:
         ValueError: shapes that don't fit, or a probability or threshold that is not a number.
@@ -145,6 +147,8 @@ class TaggingEvidence:
         probabilities: ArrayLike,
         thresholds: ArrayLike,
         class_names: Sequence[str],
+        *,
+        tag_every_clip: bool = False,
     ) -> None:
         truth, given = as_clips(reference, probabilities)
         if given.shape[1] != len(class_names):
@@ -156,7 +160,11 @@ class TaggingEvidence:
             raise ValueError("a threshold is not a number")
         self._class_names = tuple(class_names)
         self._thresholds = limits
-        self._counts = Counts.per_clip(truth, given > limits)
+        tagged = given > limits
+        if tag_every_clip and given.size:
+            bare = np.flatnonzero(~tagged.any(axis=1) & (given.max(axis=1) > 0))
+            tagged[bare, given[bare].argmax(axis=1)] = True
+        self._counts = Counts.per_clip(truth, tagged)
         self._label_precision = _label_precision(truth, given)
         self._classes = _Ranking.of(truth, given)
         self._pairs = _Ranking.of(truth.reshape(-1, 1), given.reshape(-1, 1))
@@ -195,13 +203,17 @@ def tagging_scores(
     probabilities: ArrayLike,
     thresholds: ArrayLike,
     class_names: Sequence[str],
+    *,
+    tag_every_clip: bool = False,
 ) -> TaggingScores:
     """Scores of clip probabilities against the clips' tags.
 
     The arguments and the errors are those of ``TaggingEvidence``; keep one of these to score draws
     of clips.
     """
-    return TaggingEvidence(reference, probabilities, thresholds, class_names).scores()
+    return TaggingEvidence(
+        reference, probabilities, thresholds, class_names, tag_every_clip=tag_every_clip
+    ).scores()
 
 
 def average_precision(reference: ArrayLike, scores: ArrayLike) -> float:

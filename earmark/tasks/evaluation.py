@@ -64,6 +64,7 @@ def evaluate(
     resolution: float = SEGMENT_SECONDS,
     collar: float = COLLAR_SECONDS,
     match: Match = "exact",
+    tag_every_clip: bool = False,
     extra_classes: bool = False,
     against: Path | None = None,
     json: Path | None = None,
@@ -92,6 +93,8 @@ def evaluate(
             length, if that is more.
         match: whether file names must be equal, or only their stems: without folder, suffix and a
             leading Y, or the same part of a video.
+        tag_every_clip: a clip of which no probability is above its threshold gets the tag of the
+            largest one.
         extra_classes: counts classes that the reference lacks as false alarms, where otherwise
             they are an error.
         against: a second prediction of the same kind to compare this one with.
@@ -121,7 +124,11 @@ def evaluate(
     class_names = tuple(
         sorted({*truth.table.class_names, *(n for f in found for n in f.class_names)})
     )
-    scored = [_scored(one, truth, class_names, resolution, collar) for one in found]
+    if tag_every_clip and any(one.thresholds_from is None or one.tags is None for one in found):
+        raise UserError(
+            "--tag-every-clip is for clip probabilities; leave it out", where=prediction
+        )
+    scored = [_scored(one, truth, class_names, resolution, collar, tag_every_clip) for one in found]
 
     groups = truth.groups
     sources = len(set(groups))
@@ -192,10 +199,11 @@ def _scored(
     class_names: Sequence[str],
     resolution_seconds: float,
     collar_seconds: float,
+    tag_every_clip: bool,
 ) -> Scored:
     cards: list[Scorecard] = []
     if found.tags is not None:
-        cards.append(_tag_card(found, truth, class_names))
+        cards.append(_tag_card(found, truth, class_names, tag_every_clip))
     if found.tracks is not None:
         cards.append(_frame_card(found.tracks, truth, class_names))
     events = _events(found)
@@ -222,10 +230,14 @@ def _scored(
     )
 
 
-def _tag_card(found: Prediction, truth: Reference, class_names: Sequence[str]) -> TagCard:
+def _tag_card(
+    found: Prediction, truth: Reference, class_names: Sequence[str], tag_every_clip: bool
+) -> TagCard:
     reference, probabilities, limits = _tag_tables(found, truth, class_names)
     return TagCard(
-        TaggingEvidence(reference, probabilities, limits, class_names),
+        TaggingEvidence(
+            reference, probabilities, limits, class_names, tag_every_clip=tag_every_clip
+        ),
         ranked=found.thresholds_from is not None,
         remark=_tuning_remark(found, truth),
     )

@@ -364,3 +364,14 @@ def test_tables_that_do_not_fit_are_refused(tags, probabilities, thresholds, nam
 
 def test_ratio_of_nothing_is_zero_and_of_something_infinite():
     assert ratio([0, 1, 1], [0, 0, 4]).tolist() == [0, math.inf, 0.25]
+
+
+def test_every_clip_may_get_a_tag():
+    truth = [[1, 0], [0, 1], [0, 1], [0, 0]]
+    given = [[0.4, 0.3], [0.2, 0.2], [0.1, 0.9], [0.0, 0.0]]
+    plain = tagging_scores(truth, given, 0.5, ("a", "b"))
+    every = tagging_scores(truth, given, 0.5, ("a", "b"), tag_every_clip=True)
+    assert (plain.counts.tp.tolist(), plain.counts.fp.tolist()) == ([0, 1], [0, 0])
+    # The first clip's largest is right, the second's is the first of two; the last has none.
+    assert (every.counts.tp.tolist(), every.counts.fp.tolist()) == ([1, 1], [1, 0])
+    assert every.mean_average_precision == plain.mean_average_precision
