@@ -335,7 +335,7 @@ class _Plan:
             tuned_on = _tracks(recogniser, self.tuned_on, self.skip_missing)
             cell["tuned_on"] = _scores(recogniser, tuned_on, rules)
         cell["cost"] = {
-            "parameters": parameters_of(folder),
+            "parameters": parameters_of(folder, one_epoch=True),
             "training_seconds": training_seconds(folder),
         }
         made_folder(self.result(recipe, seed).parent)

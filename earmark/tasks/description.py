@@ -21,14 +21,16 @@ def info(model: Path) -> str:
     return f"{card(read_description(model))}\n{parameters_of(model):,} parameters"
 
 
-def parameters_of(model: Path) -> int:
-    """How many numbers a model learnt, of all its epochs and members."""
+def parameters_of(model: Path, *, one_epoch: bool = False) -> int:
+    """How many numbers a model learnt, of all its members, and of all epochs or of one."""
     from earmark.model.bundle import FusedDescription, load, members_of, read_description
 
     description = read_description(model)
     if isinstance(description, FusedDescription):
-        return sum(parameters_of(member) for member in members_of(model, description))
-    return sum(p.numel() for network in load(model).networks for p in network.parameters())
+        members = members_of(model, description)
+        return sum(parameters_of(member, one_epoch=one_epoch) for member in members)
+    networks = load(model).networks[: 1 if one_epoch else None]
+    return sum(p.numel() for network in networks for p in network.parameters())
 
 
 def training_seconds(model: Path) -> float:
