@@ -98,7 +98,16 @@ class CrnnSettings(Section):
         return math.prod(self.time_pooling)
 
 
-class ContextMlpSettings(Section):
+class FramewiseSettings(Section):
+    """A network whose output has a frame for every frame of the features."""
+
+    @property
+    def total_time_pooling(self) -> int:
+        """Feature frames in one frame of the output."""
+        return 1
+
+
+class ContextMlpSettings(FramewiseSettings):
     """A small perceptron on a few frames at a time: the baseline of DCASE 2017."""
 
     kind: Literal["context_mlp"]
@@ -113,17 +122,12 @@ class ContextMlpSettings(Section):
         return self
 
     @property
-    def total_time_pooling(self) -> int:
-        """Feature frames in one frame of the output."""
-        return 1
-
-    @property
     def localisation(self) -> str:
         """How the clip follows from its frames."""
         return "vote"
 
 
-class FrameCnnSettings(Section):
+class FrameCnnSettings(FramewiseSettings):
     """Convolutions that keep time, and smoothed frame scores (Frame-CNN of DCASE 2017)."""
 
     kind: Literal["frame_cnn"]
@@ -142,17 +146,12 @@ class FrameCnnSettings(Section):
         return self
 
     @property
-    def total_time_pooling(self) -> int:
-        """Feature frames in one frame of the output."""
-        return 1
-
-    @property
     def localisation(self) -> str:
         """How the clip follows from its frames."""
         return "attention_over_time"
 
 
-class MultiScaleCnnSettings(Section):
+class MultiScaleCnnSettings(FramewiseSettings):
     """A convolutional network for each of several input lengths (CNN-ensemble of DCASE 2017).
 
     ``segment_frames`` are the lengths, 0 the whole clip; ``filters`` those of each block.
@@ -168,11 +167,6 @@ class MultiScaleCnnSettings(Section):
         if not self.segment_frames or not self.filters:
             raise ValueError("segment_frames and filters need at least one number each")
         return self
-
-    @property
-    def total_time_pooling(self) -> int:
-        """Feature frames in one frame of the output."""
-        return 1
 
     @property
     def localisation(self) -> str:
