@@ -8,11 +8,11 @@ from numpy.typing import NDArray
 
 from earmark.config import COLLAR_RATIO, COLLAR_SECONDS
 from earmark.events import TIE_SECONDS, Event
-from earmark.metrics.counts import Counts, as_weights, mean_over_classes, ratio
+from earmark.metrics.counts import Counts, ErrorScores, as_weights
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class EventScores:
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class EventScores(ErrorScores):
     """What a detector got right, event by event.
 
     Attributes:
@@ -28,47 +28,10 @@ class EventScores:
         insertions: false alarms beyond the substitutions.
     """
 
-    class_names: tuple[str, ...]
     onset_collar_seconds: float
     offset_collar_seconds: float
     offset_collar_ratio: float
     use_offset: bool
-    counts: Counts
-    substitutions: int
-    deletions: int
-    insertions: int
-
-    @property
-    def overall(self) -> Counts:
-        """Counts pooled over the classes: ``overall.f1``, ``.precision``, ``.recall``."""
-        return self.counts.pooled()
-
-    @property
-    def macro_f1(self) -> float:
-        """Mean of the class values, 0 for a class with nothing on either side.
-
-        sed_eval 0.2.1 leaves a class out of this mean where nothing was there or estimated.
-        """
-        return mean_over_classes(self.counts.f1)
-
-    @property
-    def n_reference(self) -> int:
-        """Events of the reference."""
-        return int(self.overall.n_reference)
-
-    @property
-    def error_rate(self) -> float:
-        """(S + D + I) / n_reference.
-
-        Without any reference it is 0 if nothing was estimated, else infinite.
-        """
-        errors = self.substitutions + self.deletions + self.insertions
-        return float(ratio(errors, self.n_reference))
-
-    @property
-    def class_error_rate(self) -> NDArray[np.float64]:
-        """(K,) (FP + FN) / N_ref of the class, with the same edges."""
-        return ratio(self.counts.fp + self.counts.fn, self.counts.n_reference)
 
 
 class EventEvidence:
@@ -161,11 +124,14 @@ class EventEvidence:
         tp = per_class(self._hits)
         counts = Counts(tp, per_class(self._found) - tp, per_class(self._wanted) - tp)
         substitutions = int(times[self._substituted_clips].sum())
+        onset, offset, ratio_of_offset = self._collars
         return EventScores(
-            self._class_names,
-            *self._collars,
-            self._use_offset,
-            counts,
+            class_names=self._class_names,
+            onset_collar_seconds=onset,
+            offset_collar_seconds=offset,
+            offset_collar_ratio=ratio_of_offset,
+            use_offset=self._use_offset,
+            counts=counts,
             substitutions=substitutions,
             deletions=int(counts.fn.sum()) - substitutions,
             insertions=int(counts.fp.sum()) - substitutions,

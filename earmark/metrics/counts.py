@@ -91,3 +91,48 @@ def as_weights(weights: ArrayLike | None, clips: int) -> NDArray[np.int64]:
     if given.shape != (clips,) or given.dtype.kind not in "iu" or np.any(given < 0):
         raise ValueError(f"weights must be {clips} whole numbers >= 0, one a clip")
     return given.astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class ErrorScores:
+    """Counts of K classes, and the errors of all classes together."""
+
+    class_names: tuple[str, ...]
+    counts: Counts
+    substitutions: int
+    deletions: int
+    insertions: int
+
+    @property
+    def overall(self) -> Counts:
+        """Counts pooled over the classes: ``overall.f1``, ``.precision``, ``.recall``."""
+        return self.counts.pooled()
+
+    @property
+    def macro_f1(self) -> float:
+        """Mean of the class values, 0 for a class with nothing on either side.
+
+        sed_eval 0.2.1 leaves a class out of this mean where nothing was there, and also where
+        nothing was estimated, so that a class which is missed throughout costs nothing.
+        """
+        return mean_over_classes(self.counts.f1)
+
+    @property
+    def n_reference(self) -> int:
+        """What there was to find, each class counted by itself."""
+        return int(self.overall.n_reference)
+
+    @property
+    def error_rate(self) -> float:
+        """(S + D + I) / n_reference.
+
+        Without any reference it is 0 if nothing was estimated, else infinite (sed_eval 0.2.1: a
+        number of the order of 1e15).
+        """
+        errors = self.substitutions + self.deletions + self.insertions
+        return float(ratio(errors, self.n_reference))
+
+    @property
+    def class_error_rate(self) -> NDArray[np.float64]:
+        """(K,) (FP + FN) / N_ref of the class, with the same edges."""
+        return ratio(self.counts.fp + self.counts.fn, self.counts.n_reference)

@@ -8,14 +8,14 @@ from numpy.typing import NDArray
 
 from earmark.config import SEGMENT_SECONDS
 from earmark.events import TIE_SECONDS, Event
-from earmark.metrics.counts import Counts, as_weights, mean_over_classes, ratio
+from earmark.metrics.counts import Counts, ErrorScores, as_weights
 
 MOST_SEGMENTS = 2**40
 """A clip must have fewer segments: 35 years of milliseconds, so that sums stay in 64 bits."""
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class SegmentScores:
+@dataclass(frozen=True, slots=True, eq=False, kw_only=True)
+class SegmentScores(ErrorScores):
     """What a detector got right, in segments of ``resolution_seconds``.
 
     Attributes:
@@ -27,46 +27,7 @@ class SegmentScores:
         insertions: false alarms beyond the substitutions.
     """
 
-    class_names: tuple[str, ...]
     resolution_seconds: float
-    counts: Counts
-    substitutions: int
-    deletions: int
-    insertions: int
-
-    @property
-    def overall(self) -> Counts:
-        """Counts pooled over the classes: ``overall.f1``, ``.precision``, ``.recall``."""
-        return self.counts.pooled()
-
-    @property
-    def macro_f1(self) -> float:
-        """Mean of the class values, 0 for a class with nothing on either side.
-
-        sed_eval 0.2.1 leaves a class out of this mean where nothing was there, and also where
-        nothing was estimated, so that a class which is missed throughout costs nothing.
-        """
-        return mean_over_classes(self.counts.f1)
-
-    @property
-    def n_reference(self) -> int:
-        """Active segments of the reference, each class counted by itself."""
-        return int(self.overall.n_reference)
-
-    @property
-    def error_rate(self) -> float:
-        """(S + D + I) / n_reference.
-
-        Without any reference it is 0 if nothing was estimated, else infinite (sed_eval 0.2.1: a
-        number of the order of 1e15).
-        """
-        errors = self.substitutions + self.deletions + self.insertions
-        return float(ratio(errors, self.n_reference))
-
-    @property
-    def class_error_rate(self) -> NDArray[np.float64]:
-        """(K,) (FP + FN) / N_ref of the class, with the same edges."""
-        return ratio(self.counts.fp + self.counts.fn, self.counts.n_reference)
 
 
 class SegmentEvidence:
