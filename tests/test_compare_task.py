@@ -118,11 +118,15 @@ def test_it_goes_on_and_does_nothing_twice(
     assert again == json.loads((done / "kept").read_text())
 
 
-def test_a_fusion_takes_the_models_that_are_there(data: dict[str, Scenes], tmp_path: Path) -> None:
+def test_a_fusion_waits_for_the_models_that_it_takes(
+    data: dict[str, Scenes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     recipe = tmp_path / "both.toml"
     recipe.write_text(f"members = {json.dumps(list(QUICK))}\n")
     out = tmp_path / "out"
     compared(data, out, recipes=[str(recipe), *QUICK], seeds=1)
+    begun = [line for line in capsys.readouterr().err.splitlines() if line.endswith(", seed 0")]
+    assert begun == [f"{row}, seed 0" for row in (*QUICK, recipe)]
     for member in QUICK:
         row, copy = (out / "models" / p / "seed-0" for p in (member, "both"))
         weights = (row / "model.safetensors").read_bytes()

@@ -168,14 +168,14 @@ def compare(
             class_names=class_names,
         )
 
-    # First what no other process is at, then what others have not finished.
+    # First what no other process is at and whose members are there, then the rest.
     for wait in (False, True):
         for seed in range(seeds):
             for recipe in names:
                 if (recipe, seed) in failures:
                     continue
                 try:
-                    if plan.is_done(recipe, seed):
+                    if plan.is_done(recipe, seed) or not (wait or plan.has_members(recipe, seed)):
                         continue
                     with plan.lock(recipe, seed, wait):
                         if not plan.is_done(recipe, seed):
@@ -298,19 +298,25 @@ class _Plan:
 
     def borrow_members(self, recipe: str, seed: int) -> None:
         """Puts models that are there already where a fusion would train the same ones."""
-        members = self.made_of[recipe]
-        if len(members) == 1:
-            return
-        for member, settings in members.items():
-            there = self.model(member, seed)
+        for member in self._rows_within(recipe):
             here = self.model(recipe, seed) / "members" / Path(member).stem
-            same = self.made_of.get(member, {}).get(member) == settings
             # A result says that nobody works on the model any more.
-            if same and self.result(member, seed).exists() and not here.exists():
+            if self.result(member, seed).exists() and not here.exists():
                 partial = here.with_name(f".{here.name}.partial")
                 shutil.rmtree(partial, ignore_errors=True)
-                shutil.copytree(there, partial)
+                shutil.copytree(self.model(member, seed), partial)
                 partial.rename(here)
+
+    def has_members(self, recipe: str, seed: int) -> bool:
+        """Whether all that a fusion can borrow is there; of another row nothing is missing."""
+        return all(self.result(member, seed).exists() for member in self._rows_within(recipe))
+
+    def _rows_within(self, recipe: str) -> list[str]:
+        """The members of a fusion that are rows of their own, trained alike."""
+        members = self.made_of[recipe]
+        if len(members) == 1:
+            return []
+        return [m for m, settings in members.items() if self.made_of.get(m) == {m: settings}]
 
     def score(self, recipe: str, seed: int) -> None:
         """Scores a trained model and keeps what came out."""
