@@ -11,6 +11,14 @@ from torch import Tensor
 
 from earmark.config import FeatureSettings
 
+VERSION = 1
+"""Of the numbers: raised when the same samples and settings come to give others."""
+
+# What stays in a core's second-level cache through all steps is spared the way to memory and back.
+_BLOCK_SAMPLES = 1 << 17
+# As many filters as a vector register has lanes; together they cover a part of the bins only.
+_GROUP_BANDS = 16
+
 
 class FeatureExtractor:
     """Log mel or MFCC frames of batches of samples, on any device.
@@ -29,6 +37,7 @@ class FeatureExtractor:
         self._mel = torch.from_numpy(mel_filters(settings)).to(self.device, torch.float32).T
         cosines = torch.from_numpy(cosine_transform(settings.mel_bands))
         self._cosines = cosines.to(self.device, torch.float32).T
+        self._groups = list(_groups(self._mel)) if self.device.type == "cpu" else []
 
     def __call__(self, samples: Tensor) -> Tensor:
         """Features (B, T, F) of samples (B, S) at ``settings.rate_hz``."""
@@ -36,16 +45,8 @@ class FeatureExtractor:
         return self.windows(_fit(samples, self.clock.samples_for(frames)))
 
     def of_clips(self, clips: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-        """Features (T, F) of each of several clips (S,) of any lengths, computed as one batch."""
-        longest = max(len(clip) for clip in clips)
-        batch = np.zeros((len(clips), longest), np.float32)
-        for row, clip in zip(batch, clips, strict=True):
-            row[: len(clip)] = clip
-        features = self(torch.from_numpy(batch).to(self.device)).cpu().numpy()
-        return [
-            rows[: self.clock.frame_count(len(clip))]
-            for rows, clip in zip(features, clips, strict=True)
-        ]
+        """Features (T, F) of each of several clips (S,) of any lengths."""
+        return [self._of_array(clip, self.clock.frame_count(len(clip))) for clip in clips]
 
     def stream(self, blocks: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
         """Features (t, F) of a recording that comes in consecutive blocks of samples (s,).
@@ -70,10 +71,27 @@ class FeatureExtractor:
     def windows(self, samples: Tensor) -> Tensor:
         """Features (B, T, F) of the whole windows in samples (B, S), T >= 1."""
         framed = samples.unfold(-1, self.settings.window_samples, self.settings.hop_samples)
-        spectrum = torch.fft.rfft(framed * self._window)
-        magnitude = torch.sqrt(spectrum.real.square() + spectrum.imag.square())
-        log_mel = torch.log(magnitude @ self._mel + self.settings.log_offset)
+        mel = self._mel_in_blocks(framed) if self._groups else self._mel_at_once(framed)
+        log_mel = mel.add_(self.settings.log_offset).log_()
         return log_mel if self.settings.kind == "log_mel" else log_mel @ self._cosines
+
+    def _mel_at_once(self, framed: Tensor) -> Tensor:
+        """Mel bands (B, T, F) of windows (B, T, W)."""
+        spectrum = torch.fft.rfft(framed * self._window)
+        return torch.sqrt(spectrum.real.square() + spectrum.imag.square()) @ self._mel
+
+    def _mel_in_blocks(self, framed: Tensor) -> Tensor:
+        """The same, as a CPU likes it."""
+        size = max(1, _BLOCK_SAMPLES // self.settings.window_samples)
+        mel = framed.new_empty(*framed.shape[:-1], self.settings.mel_bands)
+        for row, filled in zip(framed, mel, strict=True):
+            for frames, bands in zip(row.split(size), filled.split(size), strict=True):
+                spectrum = torch.fft.rfft(frames * self._window)
+                # numpy takes the absolute value in vectors, torch number by number.
+                magnitude = torch.from_numpy(np.abs(spectrum.numpy()))
+                for group, bins, filters in self._groups:
+                    torch.mm(magnitude[:, bins], filters, out=bands[:, group])
+        return mel
 
     def _of_array(
         self, samples: NDArray[np.float32], frames: int | None = None
@@ -89,6 +107,16 @@ def _fit(samples: Tensor, length: int) -> Tensor:
     """Samples (B, S) cut or filled by zeros to (B, length)."""
     missing = length - samples.shape[-1]
     return torch.nn.functional.pad(samples, (0, missing)) if missing > 0 else samples[:, :length]
+
+
+def _groups(mel: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
+    """Neighbouring bands of filters (bins, F), the bins at which any is above 0, and the filters
+    there."""
+    for first in range(0, mel.shape[1], _GROUP_BANDS):
+        bands = slice(first, first + _GROUP_BANDS)
+        used = mel[:, bands].any(dim=1).nonzero()
+        bins = slice(int(used.min()), int(used.max()) + 1) if len(used) else slice(0, 0)
+        yield bands, bins, mel[bins, bands].contiguous()
 
 
 def mel_filters(settings: FeatureSettings) -> NDArray[np.float64]:

@@ -11,6 +11,7 @@ from hypothesis import given as drawn
 from hypothesis import settings
 from hypothesis import strategies as st
 
+import earmark.features as module
 from earmark.config import FeatureSettings
 from earmark.features import FeatureExtractor, NormaliserFit, cosine_transform, mel_filters
 
@@ -162,6 +163,75 @@ def test_a_clip_in_a_batch_is_itself_alone(lengths, seed):
     for together, clip in zip(extractor.of_clips(clips), clips, strict=True):
         alone = extractor.of_clips([clip])[0]
         np.testing.assert_allclose(together, alone, atol=2e-5, rtol=0)
+
+
+def slow_log_mel(samples, given, frames):
+    """By loops over the sums that define it, in float64."""
+    window = given.window_samples
+    filled = [*samples.tolist(), *[0.0] * (frames * given.hop_samples + window)]
+    filters = mel_filters(given)
+    found = np.zeros((frames, given.mel_bands))
+    for t in range(frames):
+        windowed = [
+            filled[t * given.hop_samples + n] * (0.54 - 0.46 * math.cos(2 * math.pi * n / window))
+            for n in range(window)
+        ]
+        for bin_number in range(window // 2 + 1):
+            turn = -2 * math.pi * bin_number / window
+            value = sum(
+                x * complex(math.cos(turn * n), math.sin(turn * n)) for n, x in enumerate(windowed)
+            )
+            found[t] += abs(value) * filters[:, bin_number]
+    return np.log(found + given.log_offset)
+
+
+LENGTHS = [1, *(50 + 20 * more + d for more in range(3) for d in (-11, -10, -9, -1, 0, 1, 9, 10))]
+
+
+@pytest.mark.parametrize("length", LENGTHS)
+def test_features_are_the_sums_that_define_them(length):
+    samples = np.random.default_rng(length).normal(0, 0.3, length).astype(np.float32)
+    frames = max(1, 1 + (2 * (length - 50) + 20) // 40)
+    ours = FeatureExtractor(SMALL).of_clips([samples])[0]
+    assert ours.shape == (frames, 5)
+    np.testing.assert_allclose(ours, slow_log_mel(samples, SMALL, frames), atol=1e-4)
+
+
+@pytest.mark.parametrize("at", [0, 24, 37, 49])
+def test_an_impulse_has_every_frequency_alike(at):
+    samples = np.zeros(50, np.float32)
+    samples[at] = 1
+    height = 0.54 - 0.46 * math.cos(2 * math.pi * at / 50)
+    expected = np.log(height * mel_filters(SMALL).sum(axis=1) + 1e-8)
+    np.testing.assert_allclose(
+        FeatureExtractor(SMALL).of_clips([samples])[0][0], expected, atol=1e-5
+    )
+
+
+MANY_BANDS = SMALL.model_copy(update={"mel_bands": 40})  # some without a bin
+WIDE = SMALL.model_copy(update={"window_samples": 400, "mel_bands": 37})
+
+
+@settings(deadline=None, max_examples=25)
+@drawn(
+    st.sampled_from([SMALL, MANY_BANDS, WIDE]),
+    st.integers(1, 3),
+    st.integers(400, 1999),
+    st.integers(1, 1000),
+    st.sampled_from([0.0, 1e-4, 1.0]),
+)
+def test_blocks_are_the_whole_at_once(given, rows, length, block_samples, loudness):
+    # As every other device computes it.
+    extractor = FeatureExtractor(given)
+    samples = torch.from_numpy(
+        np.random.default_rng(length).normal(0, loudness, (rows, length)).astype(np.float32)
+    )
+    framed = samples.unfold(-1, given.window_samples, given.hop_samples)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "_BLOCK_SAMPLES", block_samples)
+        found = extractor.windows(samples)
+    expected = torch.log(extractor._mel_at_once(framed) + given.log_offset)
+    torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)
 
 
 def test_a_clip_shorter_than_a_window_is_filled_with_zeros():
