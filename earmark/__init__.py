@@ -17,12 +17,14 @@ if TYPE_CHECKING:
 __all__ = ["Event", "ScoreTrack", "UserError", "load"]
 
 
-def load(model: str | Path, device: str = "auto") -> "Recogniser":
+def load(model: str | Path, device: str = "auto", precision: str = "auto") -> "Recogniser":
     """The recogniser in a model folder: ``detect``, ``tag`` and ``scores`` of recordings.
 
     Args:
         model: the folder.
         device: auto, cpu, cuda or mps.
+        precision: float32 for plain torch, whose numbers are the reference; bfloat16; or auto for
+            the quickest that the machine has: probabilities within 0.01 of the reference.
 
     Raises:
         UserError: the folder holds no model, or a damaged one.
@@ -31,4 +33,4 @@ def load(model: str | Path, device: str = "auto") -> "Recogniser":
     from earmark.inference.fusion import load_recogniser
     from earmark.training.devices import choose_device
 
-    return load_recogniser(Path(model), choose_device(device))
+    return load_recogniser(Path(model), choose_device(device), precision)

@@ -1,7 +1,10 @@
 """The command line: the tasks by their names, their parameters as options. No logic."""
 
+import logging
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
+from typing import Annotated
 
 from cyclopts import App, CycloptsError, Parameter
 
@@ -33,10 +36,40 @@ for _name, _module in MODULE_OF.items():
     app.command(f"earmark.tasks.{_module}:{_name}", name=_name, help=SUMMARIES[_name])
 
 
+@app.meta.default
+def _command(
+    *words: Annotated[str, Parameter(show=False, allow_leading_hyphen=True)],
+    verbose: bool = False,
+) -> object:
+    """Runs the command that the words name.
+
+    Args:
+        verbose: says on the way what runs the networks, and what would be faster.
+    """
+    with _telling() if verbose else nullcontext():
+        return app(words, exit_on_error=False, print_error=False)
+
+
+@contextmanager
+def _telling() -> Iterator[None]:
+    """Has what the package logs printed to stderr."""
+    logger = logging.getLogger("earmark")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("earmark: %(message)s"))
+    before = logger.level
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(before)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs a command; 0 if all went well, 1 if some recordings failed, 2 for a user's error."""
     try:
-        result = app(arguments, exit_on_error=False, print_error=False)
+        result = app.meta(arguments, exit_on_error=False, print_error=False)
     except UserError as error:
         return _fail(str(error))
     except CycloptsError as error:

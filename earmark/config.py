@@ -197,6 +197,9 @@ NetworkSettings = Annotated[
 ]
 
 
+Precision = Literal["auto", "float32", "bfloat16"]
+
+
 class TrainingSettings(Section):
     """How the weights are found (paper, secs. 2.1, 2.2, 2.4, 4.1)."""
 
@@ -206,7 +209,7 @@ class TrainingSettings(Section):
     balance: bool = True
     balance_ratio: float = Field(5.0, ge=1)
     fuse_epochs: int = Field(1, ge=1)
-    precision: Literal["auto", "float32", "bfloat16"] = "auto"
+    precision: Precision = "auto"
     max_clip_seconds: float = Field(30.0, gt=0)
 
 

@@ -83,6 +83,20 @@ def test_some_bad_recordings_end_with_1(
     assert "bad.wav" in capsys.readouterr().out
 
 
+def test_verbose_says_what_runs_the_networks(
+    model: Path, held_out: Scenes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    good = str(sorted(held_out.audio.iterdir())[0])
+    words = ["tag", good, "--model", str(model), "--out", str(tmp_path / "t.csv")]
+    words += ["--device", "cpu", "--precision", "float32"]
+    assert main(words) == 0
+    line = "earmark: 1 network on cpu by torch, float32, "
+    assert line not in capsys.readouterr().err
+    for verbose in (["--verbose", *words], [*words, "--verbose"]):
+        assert main(verbose) == 0
+        assert capsys.readouterr().err.count(line) == 1
+
+
 def test_help_does_not_load_torch() -> None:
     program = (
         "import sys; from earmark.cli import main; main(['--help']);"

@@ -2,6 +2,9 @@
 
 import csv
 import os
+import subprocess
+import sys
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +20,7 @@ from earmark.formats.tags import read_tags
 from earmark.tasks.detection import detect, tag
 from earmark.tasks.evaluation import evaluate
 from earmark.tasks.picture import plot
+from earmark.tasks.recordings import each_recording
 
 
 def test_one_table_of_all(model: Path, held_out: Scenes, tmp_path: Path) -> None:
@@ -89,6 +93,58 @@ def test_bad_recordings_do_not_stop_the_others(
     with pytest.raises(AudioError, match=r"empty\.wav"):
         detect(audio / "empty.wav", model=model, out=tmp_path / "no.csv", device="cpu")
     assert not (tmp_path / "no.csv").exists()
+
+
+def test_many_recordings_at_once_are_as_one_after_another(model: Path, tmp_path: Path) -> None:
+    audio, rng = tmp_path / "audio", np.random.default_rng(0)
+    audio.mkdir()
+    for number in range(24):
+        seconds = rng.choice([0.001, 0.3, 1, 7])  # a window is of 2 s
+        noise = rng.normal(0, 0.1, int(8000 * seconds)) * rng.integers(0, 2)
+        write(audio / f"{number:02}.wav", noise, 8000)
+    bad = ("05.wav", "06.wav", "23.wav")
+    for name in bad:
+        (audio / name).write_bytes(b"not audio at all")
+    report = detect(audio, model=model, out=tmp_path / "e.csv", scores=tmp_path / "s", device="cpu")
+    tags = tag(audio, model=model, out=tmp_path / "t.csv", device="cpu")
+    names = sorted(path.name for path in audio.iterdir())
+    assert list(report.events) == list(tags.probabilities) == [n for n in names if n not in bad]
+    assert [Path(line.partition(": ")[0]).name for line in report.failures] == list(bad)
+    recogniser = earmark.load(model, "cpu")
+    for name in report.events:
+        assert report.events[name] == recogniser.detect(audio / name)
+        assert tags.probabilities[name] == recogniser.tag(audio / name)
+        assert len(read_scores(tmp_path / "s" / f"{name}.tsv")[2]) > 0
+
+
+@pytest.mark.parametrize("at_once", [1, 3])
+def test_what_is_no_bad_recording_stops_all(held_out: Scenes, at_once: int) -> None:
+    begun = []
+
+    def work(name: str, _: Path) -> None:
+        begun.append(name)
+        if len(begun) == 2:
+            raise UserError("the disk is full")
+
+    with pytest.raises(UserError, match="the disk is full"):
+        each_recording([held_out.audio], "working", work, at_once)
+    assert len(begun) <= 2 + 2 * at_once + 1
+    assert not [t for t in threading.enumerate() if t.name.startswith("recording")]
+
+
+def test_detecting_loads_nothing_slow_that_it_does_not_need(
+    model: Path, held_out: Scenes, tmp_path: Path
+) -> None:
+    clip, out = sorted(held_out.audio.iterdir())[0], tmp_path / "e.csv"
+    words = ["detect", str(clip), "--model", str(model), "--out", str(out)]
+    slow = ("matplotlib", "scipy", "torch._dynamo", "torch._inductor", "sklearn")
+    code = (
+        f"import sys; from earmark.cli import main; main({words})\n"
+        f"print([name for name in {slow} if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[-1] == "[]"
+    assert out.exists()
 
 
 def test_a_model_folder_that_is_none(tmp_path: Path) -> None:

@@ -97,7 +97,7 @@ def drawn(monkeypatch):
 
 def test_draws_what_the_recogniser_says(model, recording, drawn, tmp_path):
     out = tmp_path / "new" / "a.png"
-    report = plot(recording, model=model, out=out, device="cpu")
+    report = plot(recording, model=model, out=out, device="cpu", precision="float32")
     recogniser = load_recogniser(model)
     events = recogniser.detect(recording)
     assert len(events) > 1
@@ -117,7 +117,7 @@ def test_draws_what_the_recogniser_says(model, recording, drawn, tmp_path):
 
 def test_a_long_recording_is_kept_in_few_columns(model, recording, drawn, monkeypatch, tmp_path):
     monkeypatch.setattr(plots.Envelope.__init__, "__defaults__", (20,))
-    plot(recording, model=model, out=tmp_path / "a.png", device="cpu")
+    plot(recording, model=model, out=tmp_path / "a.png", device="cpu", precision="float32")
     track = load_recogniser(model).scores(recording)
     step = drawn["track"].clock.pooling // track.clock.pooling
     assert step == 4

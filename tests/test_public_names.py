@@ -10,8 +10,8 @@ def test_the_public_names_are_these():
     assert all(inspect.getdoc(getattr(earmark, name)) for name in earmark.__all__)
 
 
-def test_load_takes_a_folder_and_a_device():
-    assert list(inspect.signature(earmark.load).parameters) == ["model", "device"]
+def test_load_takes_a_folder_a_device_and_a_precision():
+    assert list(inspect.signature(earmark.load).parameters) == ["model", "device", "precision"]
 
 
 def test_an_event_is_what_the_readme_prints():

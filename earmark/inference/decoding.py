@@ -8,7 +8,6 @@ from dataclasses import replace
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.ndimage import median_filter
 
 from earmark.config import ClassDecoding
 from earmark.events import TIE_SECONDS, Event, in_order
@@ -186,7 +185,12 @@ class MedianFilter:
         if not self._begun or len(held) < 2 * half:
             self._held = held
             return np.zeros(0, np.float32)
-        medians = held if not half else median_filter(held, 2 * half + 1)[half : len(held) - half]
+        medians = held
+        if half:
+            # Scipy takes a while to load, and few rules filter.
+            from scipy.ndimage import median_filter
+
+            medians = median_filter(held, 2 * half + 1)[half : len(held) - half]
         self._held = held[len(medians) :]
         return np.asarray(medians)
 

@@ -25,16 +25,20 @@ DEEPEST = 8  # fused models in fused models
 
 
 def load_recogniser(
-    folder: Path, device: str | torch.device = "cpu", *, depth: int = DEEPEST
+    folder: Path,
+    device: str | torch.device = "cpu",
+    precision: str = "float32",
+    *,
+    depth: int = DEEPEST,
 ) -> Recogniser:
-    """The recogniser of a model folder, fused or not."""
+    """The recogniser of a model folder, fused or not; ``precision`` as of ``choose_engine``."""
     description = read_description(folder)
     if isinstance(description, Description):
-        return SystemRecogniser(load(folder), device)
+        return SystemRecogniser(load(folder), device, precision)
     if not depth:
         raise UserError(f"fused models may be {DEEPEST} deep, and this one is deeper", where=folder)
     members = [
-        load_recogniser(member, device, depth=depth - 1)
+        load_recogniser(member, device, precision, depth=depth - 1)
         for member in members_of(folder, description)
     ]
     if members[0].class_names != description.class_names:

@@ -1,7 +1,7 @@
 """Overlapping windows -> one seamless score track of a long recording. No torch here."""
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -109,6 +109,18 @@ class Stitcher:
         self._shares[:length] = total
         np.maximum(self._local_tags[:length], clip, out=self._local_tags[:length])
         return done
+
+    def add_all(
+        self,
+        starts: Sequence[int],
+        frames: NDArray[np.float32],
+        weights: NDArray[np.float64],
+        clips: NDArray[np.float32],
+    ) -> Stitched:
+        """``add`` for several windows: starts (B,), the others with an axis B in front."""
+        done = [self.add(*window) for window in zip(starts, frames, weights, clips, strict=True)]
+        _, *parts = zip(*done, strict=True)
+        return Stitched(done[0].start, *(np.concatenate(part) for part in parts))
 
     def finish(self) -> Stitched:
         """The frames that are left."""

@@ -1,7 +1,10 @@
 """One system at work: windows of a recording -> its networks -> one score track."""
 
-from collections.abc import Iterable, Iterator
+import threading
+from collections.abc import Generator, Iterable, Iterator
+from itertools import groupby
 from pathlib import Path
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -10,6 +13,8 @@ from numpy.typing import NDArray
 from earmark.audio import blocks, resample
 from earmark.errors import UserError
 from earmark.features import FeatureExtractor
+from earmark.inference.engines import Outputs, choose_engine
+from earmark.inference.pipeline import Workers
 from earmark.inference.recogniser import Recogniser, Samples
 from earmark.inference.stitching import Stitched, Stitcher, WindowPlan
 from earmark.model.bundle import Bundle
@@ -19,10 +24,32 @@ WINDOWS_AT_ONCE = 8
 BLOCK_SECONDS = 30
 
 
-class SystemRecogniser(Recogniser):
-    """The recogniser of one system: the mean of the networks of its epochs (paper, sec. 2.4)."""
+def _one_thread() -> None:
+    """Lets this thread of several work alone; threads that come later are as they were."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    # Which also set what new threads begin with, in this thread or any other.
+    restoring = threading.Thread(target=torch.set_num_threads, args=(before,))
+    restoring.start()
+    restoring.join()
 
-    def __init__(self, model: Bundle, device: str | torch.device = "cpu") -> None:
+
+WORKERS = Workers(torch.get_num_threads(), _one_thread)
+AHEAD = 2 * WORKERS.count  # batches of a recording
+
+
+class SystemRecogniser(Recogniser):
+    """The recogniser of one system: the mean of the networks of its epochs (paper, sec. 2.4).
+
+    Args:
+        model: the system.
+        device: where features and networks are computed.
+        precision: float32, bfloat16, or auto for what is quickest; see ``choose_engine``.
+    """
+
+    def __init__(
+        self, model: Bundle, device: str | torch.device = "cpu", precision: str = "float32"
+    ) -> None:
         self.description = model.description
         settings = self.description.settings
         hop_seconds = float(settings.features.clock.hop_seconds)
@@ -37,7 +64,8 @@ class SystemRecogniser(Recogniser):
             votes=settings.network.localisation == "vote",
         )
         self.device = torch.device(device)
-        self._networks = [network.to(self.device) for network in model.networks]
+        self._members = len(model.networks)
+        self.engine = choose_engine(model.networks, self.device, precision, WORKERS.count)
         self._extractor = FeatureExtractor(settings.features, self.device)
 
     def blocks(
@@ -52,41 +80,56 @@ class SystemRecogniser(Recogniser):
 
     def _tracks(self, source: Iterable[Samples]) -> Iterator[ScoreTrack]:
         settings = self.description.settings
-        pooling = settings.network.total_time_pooling
-        plan = WindowPlan(self.description.window_frames, settings.stitching.overlap, pooling)
-        columns = len(self._networks) * len(self.class_names)
+        columns = self._members * len(self.class_names)
         stitcher = Stitcher(columns, len(self.class_names))
         tags = _RecordingTags(settings.network.localisation, columns)
         counted = _Counted(source)
+        windows = 0
+        clips: NDArray[np.float32] | None = None
+        batches = self._batches(counted)
+        for batch, (frames, weights, clips) in WORKERS.in_order(self._of, batches, AHEAD):
+            windows += len(batch.starts)
+            done = stitcher.add_all(batch.starts, frames, weights, clips)
+            if len(done.frames):
+                tags.add(done)
+                yield self._track(done)
+        done = stitcher.finish()
+        tags.add(done)
+        assert clips is not None
+        of_all = clips[0] if windows == 1 else self._over_members(tags.result())
+        end_seconds = counted.samples / settings.features.rate_hz
+        yield self._track(done, end_seconds, of_all)
+
+    def _batches(self, counted: "_Counted") -> Generator["_Batch"]:
+        """The windows of a recording, as many at once as are ready and equally long."""
+        settings = self.description.settings
+        pooling = settings.network.total_time_pooling
+        plan = WindowPlan(self.description.window_frames, settings.stitching.overlap, pooling)
         features = np.zeros((0, settings.features.mel_bands), np.float32)
         first = 0  # the frame of features[0]
-        clip_of_only_window: Samples | None = None
         waiting: list[tuple[int, int]] = []
+
+        def batch(windows: list[tuple[int, int]]) -> _Batch:
+            rows = [features[start - first : stop - first] for start, stop in windows]
+            return _Batch([start // pooling for start, _ in windows], np.stack(rows))
+
         for more in self._extractor.stream(counted):
             features = np.concatenate([features, more])
             waiting += plan.ready(first + len(features))
             while len(waiting) >= WINDOWS_AT_ONCE:
                 now, waiting = waiting[:WINDOWS_AT_ONCE], waiting[WINDOWS_AT_ONCE:]
-                for done, _ in self._add(stitcher, now, features, first):
-                    if len(done.frames):
-                        tags.add(done)
-                        yield self._track(done)
+                yield batch(now)
             keep = waiting[0][0] if waiting else plan.needed_from
             features, first = features[keep - first :], keep
         if not counted.samples:
             raise UserError("a recording needs at least one sample, came with none")
         waiting += plan.finish(first + len(features))
-        for done, clip in self._add(stitcher, waiting, features, first):
-            clip_of_only_window = clip
-            if len(done.frames):
-                tags.add(done)
-                yield self._track(done)
-        only = waiting == [(0, first + len(features))]
-        done = stitcher.finish()
-        tags.add(done)
-        classes = clip_of_only_window if only else self._over_members(tags.result())
-        end_seconds = counted.samples / settings.features.rate_hz
-        yield self._track(done, end_seconds, classes)
+        # Only the last window may be shorter, where it is the only one or ends amid a pooling.
+        for _, alike in groupby(waiting, lambda window: window[1] - window[0]):
+            yield batch(list(alike))
+
+    def _of(self, batch: "_Batch") -> tuple["_Batch", Outputs]:
+        return batch, self.engine(batch.features)
 
     def _track(
         self,
@@ -106,40 +149,9 @@ class SystemRecogniser(Recogniser):
 
     def _over_members(self, columns: NDArray[np.float64]) -> NDArray[np.float32]:
         """(..., members x K) -> (..., K): the mean of the members (paper, sec. 2.4)."""
-        shape = (*columns.shape[:-1], len(self._networks), len(self.class_names))
+        shape = (*columns.shape[:-1], self._members, len(self.class_names))
         mean: NDArray[np.float32] = columns.reshape(shape).mean(axis=-2).astype(np.float32)
         return mean
-
-    def _add(
-        self,
-        stitcher: Stitcher,
-        windows: list[tuple[int, int]],
-        features: NDArray[np.float32],
-        first: int,
-    ) -> Iterator[tuple[Stitched, NDArray[np.float32]]]:
-        """Runs the networks over windows; gives what became final, and each window's clip."""
-        pooling = self.description.settings.network.total_time_pooling
-        groups: dict[int, list[int]] = {}
-        for start, stop in windows:
-            groups.setdefault(stop - start, []).append(start)
-        for length, starts in groups.items():
-            batch = np.stack([features[s - first : s - first + length] for s in starts])
-            frames, weights, clips = self._run(torch.from_numpy(batch).to(self.device))
-            for row, start in enumerate(starts):
-                done = stitcher.add(start // pooling, frames[row], weights[row], clips[row])
-                yield done, clips[row]
-
-    @torch.inference_mode()
-    def _run(
-        self, features: torch.Tensor
-    ) -> tuple[NDArray[np.float32], NDArray[np.float64], NDArray[np.float32]]:
-        """Frames and weights (B, T, members x K) and clips (B, K) of windows (B, T, F)."""
-        outputs = [network(features) for network in self._networks]
-        frames = torch.cat([output.frame_probabilities for output in outputs], dim=2)
-        # Weights of attention over time have no bound: beyond float32's exp, not float64's.
-        weights = torch.cat([output.log_weights.cpu().double().exp() for output in outputs], dim=2)
-        clips = torch.stack([output.clip_probabilities for output in outputs]).mean(dim=0)
-        return frames.cpu().numpy(), weights.numpy(), clips.cpu().numpy()
 
 
 def _checked(recording: Samples) -> Samples:
@@ -155,6 +167,13 @@ def _checked(recording: Samples) -> Samples:
 def _in_blocks(samples: Samples, rate_hz: int) -> Iterator[Samples]:
     size = BLOCK_SECONDS * rate_hz
     return (samples[start : start + size] for start in range(0, len(samples), size))
+
+
+class _Batch(NamedTuple):
+    """Equally long windows: their first frames in the track, and their features (B, T, F)."""
+
+    starts: list[int]
+    features: NDArray[np.float32]
 
 
 class _RecordingTags:

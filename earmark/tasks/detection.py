@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 
+from earmark.config import Precision
 from earmark.errors import UserError
 from earmark.events import Event, in_order
 from earmark.formats.dcase2017 import write_dcase2017_events, write_dcase2017_tags
@@ -67,6 +68,7 @@ def detect(
     format: Literal["csv", "dcase2017"] = "csv",
     scores: Path | None = None,
     device: str = "auto",
+    precision: Precision = "auto",
 ) -> Detected:
     """Finds which classes sound in recordings, and from when to when.
 
@@ -77,6 +79,7 @@ def detect(
         format: how events are written: csv, or dcase2017 for the challenge's submission (.txt).
         scores: a folder for the frame probabilities, one TSV a recording.
         device: auto, cpu, cuda or mps.
+        precision: of the networks: float32 (the reference), bfloat16, or auto for the fastest here.
 
     Raises:
         UserError: nothing could be read, or written.
@@ -86,7 +89,7 @@ def detect(
     if (whole and out.suffix != suffix) or (not whole and out.is_file()):
         raise UserError(f"events go to a file ending in {suffix} or to a folder", where=out)
     in_made_folder(out) if whole else made_folder(out)
-    recogniser = _recogniser(model, device)
+    recogniser = _recogniser(model, device, precision)
 
     def work(name: str, path: Path) -> list[Event]:
         decoder = recogniser.decoder()
@@ -106,7 +109,7 @@ def detect(
             write(in_made_folder(out / f"{name}{suffix}"), ((name, event) for event in events))
         return in_order(events)
 
-    events, failures = each_recording(recordings, "detecting", work)
+    events, failures = each_recording(recordings, "detecting", work, _at_once())
     if whole:
         rows = ((name, event) for name, found in events.items() for event in found)
         write(in_made_folder(out), rows)
@@ -120,6 +123,7 @@ def tag(
     labels: bool = False,
     format: Literal["csv", "dcase2017"] = "csv",
     device: str = "auto",
+    precision: Precision = "auto",
 ) -> Tagged:
     """Finds which classes sound anywhere in recordings.
 
@@ -130,6 +134,7 @@ def tag(
         labels: write the tags that were decided instead.
         format: csv, or dcase2017 for the challenge's submission (.txt) of decided tags.
         device: auto, cpu, cuda or mps.
+        precision: of the networks: float32 (the reference), bfloat16, or auto for the fastest here.
 
     Raises:
         UserError: nothing could be read, or written.
@@ -138,8 +143,10 @@ def tag(
     if out.suffix != suffix or out.is_dir():
         raise UserError(f"tags go to a file ending in {suffix}", where=out)
     in_made_folder(out)
-    recogniser = _recogniser(model, device)
-    tags, failures = each_recording(recordings, "tagging", lambda _, path: recogniser.tag(path))
+    recogniser = _recogniser(model, device, precision)
+    tags, failures = each_recording(
+        recordings, "tagging", lambda _, path: recogniser.tag(path), _at_once()
+    )
     names = list(tags)
     if labels or format == "dcase2017":
         rules = zip(recogniser.class_names, recogniser.rules, strict=True)
@@ -156,9 +163,16 @@ def tag(
     return Tagged(tags, failures, out)
 
 
-def _recogniser(model: Path, device: str) -> "Recogniser":
+def _recogniser(model: Path, device: str, precision: str) -> "Recogniser":
     # Torch takes a second to import: help and errors in what was typed should not wait for it.
     from earmark.inference.fusion import load_recogniser
     from earmark.training.devices import choose_device
 
-    return load_recogniser(model, choose_device(device))
+    return load_recogniser(model, choose_device(device), precision)
+
+
+def _at_once() -> int:
+    """How many recordings keep all of the workers busy while one is being written."""
+    from earmark.inference.system import WORKERS
+
+    return WORKERS.count + 1

@@ -75,7 +75,7 @@ def fuse(
     from earmark.training.devices import choose_device
 
     chosen_device = choose_device(device)
-    members = [load_recogniser(model, chosen_device, depth=DEEPEST - 1) for model in models]
+    members = [load_recogniser(model, chosen_device, "auto", depth=DEEPEST - 1) for model in models]
     check_classes(members, [str(model) for model in models])
     held = None
     if validation is not None and audio is not None:
@@ -148,7 +148,9 @@ def train_members(
     description = read_description(out) if done else None
     if not isinstance(description, FusedDescription):
         chosen_device = choose_device(device)
-        members = [load_recogniser(out / folder, chosen_device) for folder in folders.values()]
+        members = [
+            load_recogniser(out / folder, chosen_device, "auto") for folder in folders.values()
+        ]
         held = data.held if data.held.clips or data.held.timed else None
         description = _write(out, list(folders.values()), FusedRecogniser(members), held)
     seconds = sum(report.seconds for report in reports)

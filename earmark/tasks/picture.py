@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from earmark.config import Precision
 from earmark.errors import UserError
 from earmark.events import Event, in_order
 from earmark.formats.labels import read_labels
@@ -37,6 +38,7 @@ def plot(
     out: Path,
     reference: Path | None = None,
     device: str = "auto",
+    precision: Precision = "auto",
 ) -> Drawn:
     """Draws a recording's spectrogram, probabilities and events.
 
@@ -47,6 +49,7 @@ def plot(
         reference: a strong table with the true events; of its files, the one whose name the
             recording's path ends with is drawn.
         device: auto, cpu, cuda or mps.
+        precision: of the networks: float32 (the reference), bfloat16, or auto for the fastest here.
 
     Raises:
         UserError: something can't be read or written, or the reference has no such file.
@@ -65,7 +68,7 @@ def plot(
     from earmark.training.devices import choose_device
 
     chosen = choose_device(device)
-    recogniser = load_recogniser(model, chosen)
+    recogniser = load_recogniser(model, chosen, precision)
     shown = recogniser.features
 
     features = Envelope(shown.clock)

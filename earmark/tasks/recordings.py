@@ -1,25 +1,30 @@
 """The same work on many recordings: bad ones are listed, the others done."""
 
 from collections.abc import Callable, Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import TypeVar
 
 from earmark.audio import AudioError, find_recordings
 from earmark.errors import UserError
+from earmark.inference.pipeline import side_by_side
 from earmark.tasks.progress import progress
 
 Result = TypeVar("Result")
 
 
 def each_recording(
-    recordings: Sequence[Path], what: str, work: Callable[[str, Path], Result]
+    recordings: Sequence[Path], what: str, work: Callable[[str, Path], Result], at_once: int = 1
 ) -> tuple[dict[str, Result], list[str]]:
     """What ``work(name, path)`` gives for each recording by name, and a line for each failure.
+
+    Both are in the order of the recordings, however many are worked on at once.
 
     Args:
         recordings: files, and folders that are searched.
         what: for the progress bar.
-        work: raises AudioError for a recording that can't be read.
+        work: raises AudioError for a recording that can't be read; called in threads.
+        at_once: how many recordings are worked on at a time.
 
     Raises:
         AudioError: if no recording at all could be read.
@@ -30,12 +35,20 @@ def each_recording(
     found = find_recordings(recordings)
     results: dict[str, Result] = {}
     failures: list[AudioError] = []
-    with progress(what, len(found)) as step:
-        for name, path in found:
+
+    def of_one(recording: tuple[str, Path]) -> Result:
+        name, path = recording
+        if not _is_unicode(name):
+            raise AudioError(f"{name!r}: a recording's name must be Unicode; rename it")
+        return work(name, path)
+
+    with (
+        progress(what, len(found)) as step,
+        closing(side_by_side(of_one, found, min(at_once, len(found)))) as all_of_them,
+    ):
+        for (name, _), done in zip(found, all_of_them, strict=True):
             try:
-                if not _is_unicode(name):
-                    raise AudioError(f"{name!r}: a recording's name must be Unicode; rename it")
-                results[name] = work(name, path)
+                results[name] = done.result()
             except AudioError as error:
                 failures.append(error)
             step()

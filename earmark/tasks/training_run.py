@@ -106,7 +106,8 @@ class TrainingRun:
         self.skip_missing = skip_missing
         self.licence = licence
         self.folder = out / "training"
-        self.extractor = FeatureExtractor(settings.features, self.device)
+        # On the CPU whatever the device: decoding takes longer, and the numbers are the same.
+        self.extractor = FeatureExtractor(settings.features)
 
     def complete(self, *, resume: bool) -> TrainingReport:
         """Runs, or goes on, to the end; gives what a finished run has already."""
@@ -427,7 +428,7 @@ class TrainingRun:
         if not data.held.timed:
             return chosen
         draft = bundle.Bundle(self._describe(log, chosen), tuple(networks))
-        recogniser = SystemRecogniser(draft, self.device)
+        recogniser = SystemRecogniser(draft, self.device, "auto")
         return choose_on_events(data.held, decoding, tuning, chosen, recogniser)
 
     def _describe(self, log: Log, chosen: Chosen) -> bundle.Description:

@@ -99,7 +99,7 @@ def tune(
             "it out to tune the tag thresholds",
             where=labels,
         )
-    recogniser = load_recogniser(model, choose_device(device))
+    recogniser = load_recogniser(model, choose_device(device), "auto")
     chosen = choose(recogniser, held, decoding, tuning, better=True)
     rules = tuple(chosen.rules)
     how = {

@@ -6,6 +6,7 @@ import sys
 import torch
 
 from earmark.errors import UserError
+from earmark.model.precision import native_bfloat16
 
 
 def choose_device(name: str) -> torch.device:
@@ -29,11 +30,7 @@ def choose_precision(name: str, device: torch.device) -> str:
     multiplies it natively."""
     if name != "auto":
         return name
-    if device.type == "cuda":
-        return "bfloat16" if torch.cuda.is_bf16_supported(including_emulation=False) else "float32"
-    known = getattr(torch.cpu, "_is_avx512_bf16_supported", None)
-    native = device.type == "cpu" and known is not None and known()
-    return "bfloat16" if native else "float32"
+    return "bfloat16" if native_bfloat16(device) else "float32"
 
 
 def keep_freed_memory() -> None:

@@ -1,6 +1,11 @@
 """A model at work on samples: short, long, odd, and none."""
 
+import gc
 import itertools
+import os
+import random
+import threading
+import time
 
 import numpy as np
 import pytest
@@ -14,6 +19,7 @@ from earmark.errors import UserError
 from earmark.features import FeatureExtractor, Normaliser
 from earmark.inference import system
 from earmark.inference.decoding import decode
+from earmark.inference.pipeline import Workers
 from earmark.inference.stitching import WindowPlan
 from earmark.inference.system import SystemRecogniser
 from earmark.model.bundle import Bundle, describe
@@ -206,22 +212,132 @@ def test_detecting_is_decoding_the_scores(tiny, tag_gate):
 def test_memory_does_not_grow_with_the_recording(tiny, monkeypatch):
     model = tiny()
     monkeypatch.setattr(system, "BLOCK_SECONDS", 1)
-    longest = {}
+    longest = dict.fromkeys(["features", "windows", "frames", "batches"], 0)
+    made = 0
+
+    def at_most(what, value):
+        longest[what] = max(longest[what], value)
 
     class Spy(SystemRecogniser):
-        def _add(self, stitcher, windows, features, first):
-            longest["features"] = max(longest.get("features", 0), len(features))
-            for done, clip in super()._add(stitcher, windows, features, first):
-                longest["frames"] = max(longest.get("frames", 0), len(done.frames))
-                longest["open"] = max(longest.get("open", 0), len(stitcher._frames))
-                yield done, clip
+        def _batches(self, counted):
+            nonlocal made
+            batches = super()._batches(counted)
+            for batch in batches:
+                made += 1
+                at_most("features", len(batches.gi_frame.f_locals["features"]))
+                at_most("windows", len(batch.starts))
+                yield batch
 
     for seconds in (20, 60):
-        Spy(model).tag(sound(seconds * 1000))
-        # 8 windows at once, hopping by half of their 40 frames, and a block of 50 frames.
-        assert longest["features"] <= 9 * 20 + 40 + 50
-        assert longest["frames"] <= 40
-        assert longest["open"] <= 80
+        made = 0
+        for taken, block in enumerate(Spy(model).blocks(sound(seconds * 1000))):
+            time.sleep(0.001)
+            at_most("batches", made - taken)
+            at_most("frames", len(block.probabilities))
+    # 8 windows at once, hopping by half of their 40 frames, and a block of 50 frames.
+    assert longest["features"] <= 9 * 20 + 40 + 50
+    assert longest["windows"] == 8
+    assert longest["frames"] <= 8 * 20
+    assert longest["batches"] <= system.AHEAD + 1
+
+
+def one_after_another(model, samples):
+    """Blocks of a recording without a thread."""
+
+    class Alone:
+        def in_order(self, work, items, ahead):
+            return map(work, items)
+
+    worker = SystemRecogniser(model)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(system, "WORKERS", Alone())
+        return list(worker.blocks(samples))
+
+
+@pytest.mark.parametrize("samples", [1, 20, 812, 813, 1234, 5000, 20_000])
+@pytest.mark.parametrize("pooling", [(1, 1, 1), AT])
+def test_threads_change_nothing(tiny, monkeypatch, samples, pooling):
+    monkeypatch.setattr(system, "BLOCK_SECONDS", 1)
+    model = tiny(time_pooling=pooling, members=2)
+    for recording in (sound(samples), np.zeros(samples, np.float32)):
+        expected = one_after_another(model, recording)
+        monkeypatch.setattr(system, "WORKERS", Workers(5))
+        worker = SystemRecogniser(model)
+        monkeypatch.setattr(worker, "_of", late(worker._of, samples))
+        found = list(worker.blocks(recording))
+        assert len(found) == len(expected)
+        for one, two in zip(found, expected, strict=True):
+            assert np.array_equal(one.probabilities, two.probabilities)
+            assert np.array_equal(one.local_tags, two.local_tags)
+            assert (one.start_frame, one.end_seconds) == (two.start_frame, two.end_seconds)
+        assert np.array_equal(found[-1].tags, expected[-1].tags)
+
+
+def late(work, seed):
+    """``work`` that takes a while, now longer, now shorter."""
+    rng = random.Random(seed)
+
+    def slower(batch):
+        time.sleep(rng.choice([0, 0.003]))
+        return work(batch)
+
+    return slower
+
+
+def threads_left():
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("earmark")]
+
+
+def test_stopping_early_leaves_no_thread_and_no_open_file(tiny, tmp_path):
+    worker, path = SystemRecogniser(tiny()), tmp_path / "sound.wav"
+    soundfile.write(path, np.clip(sound(200_000), -1, 1), 1000)
+    tracks = worker.blocks(path)
+    next(tracks)
+    tracks.close()
+    assert threads_left() == []
+    gc.collect()
+    assert str(path) not in [os.path.realpath(f"/proc/self/fd/{n}") for n in open_files()]
+
+
+def open_files():
+    return os.listdir("/proc/self/fd") if os.path.isdir("/proc/self/fd") else []
+
+
+def test_an_error_while_reading_comes_after_what_was_read(tiny):
+    def breaking():
+        for _ in range(10):
+            yield sound(1000)
+        raise OSError("the disk is gone")
+
+    worker, tracks = SystemRecogniser(tiny()), []
+    reading = worker._tracks(breaking())
+    with pytest.raises(OSError, match="the disk is gone"):
+        tracks.extend(reading)
+    seconds = tracks[-1].edges_seconds[-1]
+    # All but the windows that the last eight at once might have been.
+    assert 10 - 2 * 8 * 0.4 < seconds < 10
+    assert threads_left() == []
+
+
+def test_workers_keep_to_one_thread_of_torch_and_others_to_theirs():
+    counts = []
+    barrier = threading.Barrier(2, timeout=10)
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+
+        def count(_):
+            barrier.wait()
+            counts.append(torch.get_num_threads())
+
+        list(Workers(2, system._one_thread).in_order(count, (0 for _ in range(2)), 2))
+        new = threading.Thread(target=lambda: counts.append(torch.get_num_threads()))
+        new.start()
+        new.join()
+        assert counts == [1, 1, 2]
+        assert torch.get_num_threads() == 2
+    finally:
+        torch.set_num_threads(before)
 
 
 def test_samples_in_memory_are_cut_into_blocks(tiny, monkeypatch):
