@@ -7,7 +7,6 @@ with none of it there, beside plain numpy on the same file, and beside the train
 feed. Then made recordings become features: with every core, and one after another by one.
 """
 
-import argparse
 import os
 import statistics
 import sys
@@ -23,7 +22,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.floor import Floor, floor
-from benchmarks.pages import check, made_on, put
+from benchmarks.pages import made_on, options, parsed, tell
 from benchmarks.steps import Contender, settings_of, sizes_of, turn
 from benchmarks.turns import apart
 from earmark.audio import read, write
@@ -33,7 +32,6 @@ from earmark.data.labels import Clip
 from earmark.features import FeatureExtractor, Normaliser
 from earmark.recipes import names
 
-LEAST_ROUNDS = 5
 SETTINGS = FeatureSettings()
 CLIP_SECONDS = 10
 FRAMES, BANDS = SETTINGS.clock.frame_count(CLIP_SECONDS * SETTINGS.rate_hz), SETTINGS.mel_bands
@@ -276,22 +274,9 @@ def section(command: str, rounds: int, quick: bool) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    given = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--page", type=Path, help="a page with a section for data")
-    parser.add_argument("--quick", action="store_true", help="once, on little, to try it out")
-    parser.add_argument("--rounds", type=int)
-    arguments = parser.parse_args(given)
-    least = 1 if arguments.quick else LEAST_ROUNDS
-    rounds = least if arguments.rounds is None else arguments.rounds
-    if rounds < least:
-        parser.error(f"a median needs at least {least} rounds, came as {rounds}")
-    check(arguments.page, "data")
-    command = " ".join(["python -m benchmarks.data", *given])
-    words = section(command, rounds, arguments.quick)
-    print(words)
-    if arguments.page:
-        put(arguments.page, "data", words)
+    arguments = parsed("data", options("data", __doc__), argv)
+    words = section(arguments.command, arguments.rounds, arguments.quick)
+    tell(arguments.page, "data", words)
 
 
 if __name__ == "__main__":

@@ -10,7 +10,6 @@ which changes no time; how far engines differ on a trained one stands under Infe
 a process of its own, and is timed once modules are imported and the model is loaded.
 """
 
-import argparse
 import os
 import resource
 import statistics
@@ -29,7 +28,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.floor import floor
-from benchmarks.pages import check, made_on, put
+from benchmarks.pages import made_on, options, parsed, tell
 from benchmarks.plain import work_of
 from benchmarks.steps import CLASSES, plain_twin
 from benchmarks.turns import apart
@@ -47,7 +46,6 @@ WINDOW_SECONDS = 10
 WINDOWS_AT_ONCE = 8
 WARM_UP_SECONDS = 15
 BURST_EVERY_SECONDS = 30
-LEAST_ROUNDS = 5
 SEED = 2017
 OUT = Path(tempfile.gettempdir()) / "earmark-benchmarks"
 NAMES = tuple(f"class {k:02d}" for k in range(CLASSES))
@@ -346,27 +344,15 @@ def _cores() -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    given = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--page", type=Path, help="a page with a section for detection")
-    parser.add_argument("--quick", action="store_true", help="seconds of audio, to try it out")
+    parser = options("detection", __doc__)
     parser.add_argument("--out", type=Path, default=OUT, help=f"a folder for the recordings; {OUT}")
     parser.add_argument("--minutes", type=int, help="of the recording for the comparison")
-    parser.add_argument("--rounds", type=int)
-    arguments = parser.parse_args(given)
-    least = 1 if arguments.quick else LEAST_ROUNDS
-    rounds = least if arguments.rounds is None else arguments.rounds
-    if rounds < least:
-        parser.error(f"a median needs at least {least} rounds, came as {rounds}")
+    arguments = parsed("detection", parser, argv)
     sizes = QUICK_SIZES if arguments.quick else FULL_SIZES
     if arguments.minutes:
         sizes = Sizes(60 * arguments.minutes, sizes.long, sizes.day, sizes.files, sizes.of_file)
-    check(arguments.page, "detection")
-    command = " ".join(["python -m benchmarks.detection", *given])
-    words = section(command, arguments.out, sizes, rounds, arguments.quick)
-    print(words)
-    if arguments.page:
-        put(arguments.page, "detection", words)
+    given = (arguments.command, arguments.out, sizes, arguments.rounds, arguments.quick)
+    tell(arguments.page, "detection", section(*given))
 
 
 if __name__ == "__main__":

@@ -7,7 +7,6 @@ of the paper. All contenders have one thread; on a GPU the samples lie there alr
 processes or threads make better use of several cores is shown at the end.
 """
 
-import argparse
 import math
 import os
 import statistics
@@ -21,7 +20,6 @@ from dataclasses import dataclass
 from functools import partial
 from importlib.metadata import version
 from multiprocessing import get_context
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -29,7 +27,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.floor import Floor, floor
-from benchmarks.pages import check, made_on, put
+from benchmarks.pages import made_on, options, parsed, tell
 from earmark.config import FeatureSettings
 from earmark.features import FeatureExtractor, mel_filters
 
@@ -45,7 +43,6 @@ CLIP_SECONDS, CLIPS = 10, 32
 HOUR_SECONDS, QUICK_SECONDS = 3600, 40
 BLOCK_SECONDS = 30
 SEED = 2017
-LEAST_ROUNDS = 5
 SHARES = 8
 PEERS = ("librosa", "torchlibrosa", "nnAudio", "torch")
 
@@ -316,22 +313,9 @@ def _table(rows: list[Row], reached: Floor) -> list[str]:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    given = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--page", type=Path, help="a page with a section for the features")
-    parser.add_argument("--quick", action="store_true", help="once, on little, to try it out")
-    parser.add_argument("--rounds", type=int)
-    arguments = parser.parse_args(given)
-    least = 1 if arguments.quick else LEAST_ROUNDS
-    rounds = least if arguments.rounds is None else arguments.rounds
-    if rounds < least:
-        parser.error(f"a median needs at least {least} rounds, came as {rounds}")
-    check(arguments.page, "features")
-    command = " ".join(["python -m benchmarks.features", *given])
-    words = section(command, rounds, arguments.quick)
-    print(words)
-    if arguments.page:
-        put(arguments.page, "features", words)
+    arguments = parsed("features", options("features", __doc__), argv)
+    words = section(arguments.command, arguments.rounds, arguments.quick)
+    tell(arguments.page, "features", words)
 
 
 if __name__ == "__main__":

@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 
 from benchmarks.floor import Floor, floor
-from benchmarks.pages import check, made_on, put
+from benchmarks.pages import made_on, options, parsed, tell
 from benchmarks.plain import work_of
 from benchmarks.steps import CLASSES, SEED, fresh_network, plain_twin, settings_of
 from earmark.config import Settings
@@ -35,7 +35,6 @@ from earmark.model.network import Network
 from earmark.scores import ScoreTrack
 
 RECIPE = "gated-crnn-logmel"
-LEAST_ROUNDS = 5
 FRAMES, QUICK_FRAMES = 240, 9
 
 Frames = NDArray[np.float32]
@@ -200,27 +199,15 @@ def section(command: str, arguments: argparse.Namespace) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    given = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--page", type=Path, help="a page with a section for inference")
-    parser.add_argument("--quick", action="store_true", help="short windows, to try it out")
-    parser.add_argument("--rounds", type=int, help="turns of each engine")
+    parser = options("inference", __doc__)
     parser.add_argument("--model", type=Path, help="a trained system, to see what engines do to it")
     parser.add_argument("--audio", type=Path, help="the folder of its recordings")
     parser.add_argument("--labels", type=Path, help="their strong labels")
     parser.add_argument("--most", type=int, help="so many of the recordings")
-    arguments = parser.parse_args(given)
-    least = 1 if arguments.quick else LEAST_ROUNDS
-    arguments.rounds = arguments.rounds or least
-    if arguments.rounds < least:
-        parser.error(f"a median needs at least {least} rounds, came as {arguments.rounds}")
+    arguments = parsed("inference", parser, argv)
     if len({arguments.model is None, arguments.audio is None, arguments.labels is None}) > 1:
         parser.error("--model, --audio and --labels go together")
-    check(arguments.page, "inference")
-    words = section(" ".join(["python -m benchmarks.inference", *given]), arguments)
-    print(words)
-    if arguments.page:
-        put(arguments.page, "inference", words)
+    tell(arguments.page, "inference", section(arguments.command, arguments))
 
 
 if __name__ == "__main__":

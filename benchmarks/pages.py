@@ -1,11 +1,18 @@
 """The pages that benchmarks write: sections of their own, and what they were made on."""
 
+import argparse
 import os
 import platform
 import re
+import shlex
 import subprocess
+import sys
+from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
+
+LEAST_ROUNDS = 5
+"""Of which a median is taken."""
 
 
 def made_on() -> str:
@@ -14,6 +21,41 @@ def made_on() -> str:
     commit = subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
     machine = f"{os.cpu_count()} cores ({platform.machine()})"
     return f"{date.today()}, commit {commit or 'unknown'}, {machine}"
+
+
+def options(benchmark: str, doc: str | None, *, rounds: bool = True) -> argparse.ArgumentParser:
+    """The options that the benchmarks of speed share, to add to; see ``parsed``."""
+    parser = argparse.ArgumentParser(
+        prog=f"python -m benchmarks.{benchmark}", description=(doc or "").partition("\n")[0]
+    )
+    parser.add_argument("--page", type=Path, help="a page with a section for this benchmark")
+    parser.add_argument("--quick", action="store_true", help="once, on little, to try it out")
+    if rounds:
+        parser.add_argument("--rounds", type=int, help=f"{LEAST_ROUNDS} by default")
+    return parser
+
+
+def parsed(
+    benchmark: str, parser: argparse.ArgumentParser, argv: Sequence[str] | None
+) -> argparse.Namespace:
+    """What was given, checked; ``command`` is all of it as it was typed."""
+    given = list(sys.argv[1:] if argv is None else argv)
+    arguments = parser.parse_args(given)
+    least = 1 if arguments.quick else LEAST_ROUNDS
+    if "rounds" in arguments:
+        arguments.rounds = least if arguments.rounds is None else arguments.rounds
+        if arguments.rounds < least:
+            parser.error(f"a median needs at least {least} rounds, came as {arguments.rounds}")
+    check(arguments.page, benchmark)
+    arguments.command = shlex.join(["python", "-m", f"benchmarks.{benchmark}", *given])
+    return arguments
+
+
+def tell(page: Path | None, benchmark: str, text: str) -> None:
+    """Prints a benchmark's section, and puts it into the page if there is one."""
+    print(text)
+    if page is not None:
+        put(page, benchmark, text)
 
 
 def check(page: Path | None, benchmark: str) -> None:

@@ -8,22 +8,20 @@ Every tool gets them in its own form, made beforehand; its time is from there to
 that are compared. Ours and the peer take turns.
 """
 
-import argparse
 import platform
 import statistics
 import sys
 import time
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.pages import made_on, put
+from benchmarks.pages import made_on, options, parsed, tell
 from earmark.config import COLLAR_RATIO, COLLAR_SECONDS
 from earmark.events import Event
 from earmark.metrics.collars import EventScores, event_scores
@@ -47,7 +45,6 @@ CLIP_SECONDS = 10.0
 FRAMES = CLOCK.frame_count(160_000)
 THRESHOLD = 0.5
 SEED = 2017
-LEAST_ROUNDS = 5
 PEERS = ("numpy", "scipy", "sed_eval", "scikit-learn", "sed_scores_eval")
 
 Numbers = NDArray[np.float64]
@@ -416,25 +413,14 @@ def section(command: str, data: Data, rounds: int, rows: list[Row]) -> str:
     return "\n".join(lines)
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--page", type=Path, help="a page with a section for the scores")
-    parser.add_argument("--rounds", type=int, default=LEAST_ROUNDS)
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_CLIPS} clips, to try it out")
-    arguments = parser.parse_args()
-    least = 1 if arguments.quick else LEAST_ROUNDS
-    if arguments.rounds < least:
-        parser.error(f"a median needs at least {least} rounds, came as {arguments.rounds}")
+def main(argv: Sequence[str] | None = None) -> None:
+    arguments = parsed("scores", options("scores", __doc__), argv)
     data = made(QUICK_CLIPS if arguments.quick else CLIPS)
     rows = []
     for comparison in comparisons(data):
         print(f"{comparison.name} beside {comparison.peer_name} ...", file=sys.stderr, flush=True)
         rows.append(measured(comparison, arguments.rounds))
-    command = " ".join(["python -m benchmarks.scores", *sys.argv[1:]])
-    words = section(command, data, arguments.rounds, rows)
-    print(words)
-    if arguments.page:
-        put(arguments.page, "scores", words)
+    tell(arguments.page, "scores", section(arguments.command, data, arguments.rounds, rows))
 
 
 if __name__ == "__main__":

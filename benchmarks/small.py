@@ -6,19 +6,17 @@ Both are ours, set up as ``earmark train`` and ``earmark detect`` do, on made da
 process of its own. How good the small model's results are stands in RESULTS.md.
 """
 
-import argparse
 import statistics
 import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import torch
 
-from benchmarks.pages import check, made_on, put
+from benchmarks.pages import made_on, options, parsed, tell
 from benchmarks.steps import (
     CLASSES,
     SEED,
@@ -34,7 +32,6 @@ from earmark.errors import UserError
 from earmark.inference.engines import choose_engine
 from earmark.training.devices import choose_device
 
-LEAST_ROUNDS = 5
 PAPER, SMALL = "gated-crnn-logmel", "gated-crnn-small"
 WINDOWS = 8
 LEAST_SECONDS = 1.0
@@ -127,27 +124,15 @@ def _weights(recipe: str, sizes: Sizes) -> int:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    given = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--page", type=Path, help="a page with a section for the small model")
-    parser.add_argument("--quick", action="store_true", help="tiny batches, to try it out")
-    parser.add_argument("--rounds", type=int)
+    parser = options("small", __doc__)
     parser.add_argument("--recipe", default=SMALL, help="of the small model")
-    arguments = parser.parse_args(given)
-    least = 1 if arguments.quick else LEAST_ROUNDS
-    rounds = least if arguments.rounds is None else arguments.rounds
-    if rounds < least:
-        parser.error(f"a median needs at least {least} rounds, came as {rounds}")
+    arguments = parsed("small", parser, argv)
     try:
         settings_of(arguments.recipe)
     except UserError as error:
         parser.error(str(error))
-    check(arguments.page, "small")
-    command = " ".join(["python -m benchmarks.small", *given])
-    words = section(command, arguments.recipe, rounds, quick=arguments.quick)
-    print(words)
-    if arguments.page:
-        put(arguments.page, "small", words)
+    given = (arguments.command, arguments.recipe, arguments.rounds)
+    tell(arguments.page, "small", section(*given, quick=arguments.quick))
 
 
 if __name__ == "__main__":

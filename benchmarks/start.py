@@ -6,7 +6,6 @@ The files are in the machine's memory already. Python's own start, and that with
 stand beside the commands: what is left is ours.
 """
 
-import argparse
 import statistics
 import subprocess
 import sys
@@ -16,9 +15,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from benchmarks.detection import model, recording
-from benchmarks.pages import check, made_on, put
+from benchmarks.pages import made_on, options, parsed, tell
 
-LEAST_ROUNDS = 5
 CLIP_SECONDS = 10
 
 
@@ -63,22 +61,9 @@ def section(command: str, rounds: int, quick: bool) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    given = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--page", type=Path, help="a page with a section for the start")
-    parser.add_argument("--quick", action="store_true", help="once, with a tiny model")
-    parser.add_argument("--rounds", type=int)
-    arguments = parser.parse_args(given)
-    least = 1 if arguments.quick else LEAST_ROUNDS
-    rounds = least if arguments.rounds is None else arguments.rounds
-    if rounds < least:
-        parser.error(f"a median needs at least {least} rounds, came as {rounds}")
-    check(arguments.page, "start")
-    command = " ".join(["python -m benchmarks.start", *given])
-    words = section(command, rounds, arguments.quick)
-    print(words)
-    if arguments.page:
-        put(arguments.page, "start", words)
+    arguments = parsed("start", options("start", __doc__), argv)
+    words = section(arguments.command, arguments.rounds, arguments.quick)
+    tell(arguments.page, "start", words)
 
 
 if __name__ == "__main__":

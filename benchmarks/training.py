@@ -12,13 +12,12 @@ import statistics
 import sys
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 import torch
 
 from benchmarks import learning
 from benchmarks.floor import Floor, floor
-from benchmarks.pages import check, made_on, put
+from benchmarks.pages import made_on, options, parsed, tell
 from benchmarks.plain import work_of
 from benchmarks.steps import (
     CLASSES,
@@ -36,7 +35,6 @@ from earmark.config import Settings
 from earmark.recipes import names
 from earmark.training.devices import choose_device, choose_precision
 
-LEAST_ROUNDS = 5
 QUICK_CURVE_STEPS = 4
 SED, AT, SMALL = "gated-crnn-logmel", "gated-crnn-logmel-at", "gated-crnn-small"
 
@@ -133,29 +131,17 @@ def section(command: str, arguments: argparse.Namespace) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
-    given = list(sys.argv[1:] if argv is None else argv)
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--page", type=Path, help="a page with a section for training")
-    parser.add_argument("--quick", action="store_true", help="tiny batches, to try it out")
-    parser.add_argument("--rounds", type=int, help="of plain and ours")
-    parser.add_argument("--other-rounds", type=int, default=1, help="of all else")
+    parser = options("training", __doc__)
+    parser.add_argument("--other-rounds", type=int, default=1, help="of all but plain and ours")
     parser.add_argument("--curve-steps", type=int, help="to see whether both learn alike")
     parser.add_argument("--full-curve", action="store_true", help="with the real network")
-    arguments = parser.parse_args(given)
-    least = 1 if arguments.quick else LEAST_ROUNDS
+    arguments = parsed("training", parser, argv)
     steps = QUICK_CURVE_STEPS if arguments.quick else learning.STEPS
-    arguments.rounds = least if arguments.rounds is None else arguments.rounds
     arguments.curve_steps = steps if arguments.curve_steps is None else arguments.curve_steps
-    if arguments.rounds < least:
-        parser.error(f"a median needs at least {least} rounds, came as {arguments.rounds}")
     for option in ("other_rounds", "curve_steps"):
         if (came := getattr(arguments, option)) < 1:
             parser.error(f"--{option.replace('_', '-')} must be at least 1, came as {came}")
-    check(arguments.page, "training")
-    words = section(" ".join(["python -m benchmarks.training", *given]), arguments)
-    print(words)
-    if arguments.page:
-        put(arguments.page, "training", words)
+    tell(arguments.page, "training", section(arguments.command, arguments))
 
 
 if __name__ == "__main__":

@@ -7,13 +7,12 @@ that nobody waits. Each target is tuned once; the time is the processor's, so th
 machine changes little.
 """
 
-import argparse
 import sys
 import time
-from pathlib import Path
+from collections.abc import Sequence
 from typing import get_args
 
-from benchmarks.pages import check, made_on, put
+from benchmarks.pages import made_on, options, parsed, tell
 from benchmarks.scores import CLASSES, FRAMES, made
 from earmark.config import DecodingSettings, Target, TuningSettings
 from earmark.tuning import tuned_on_events, untuned
@@ -36,26 +35,19 @@ def seconds_of(clips: int) -> dict[str, float]:
     return found
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--page", type=Path, help="a page with a section for tuning")
-    parser.add_argument("--quick", action="store_true", help=f"{QUICK_CLIPS} clips, to try it out")
-    arguments = parser.parse_args()
-    check(arguments.page, "tuning")
+def main(argv: Sequence[str] | None = None) -> None:
+    arguments = parsed("tuning", options("tuning", __doc__, rounds=False), argv)
     clips = QUICK_CLIPS if arguments.quick else CLIPS
     found = seconds_of(clips)
-    command = " ".join(["python -m benchmarks.tuning", *sys.argv[1:]])
     lines = [
-        f"`{command}`; {made_on()}. {clips} made clips, {CLASSES} classes, {FRAMES} frames.",
+        f"`{arguments.command}`; {made_on()}. {clips} made clips, {CLASSES} classes, "
+        f"{FRAMES} frames.",
         "",
         "| tuned for | seconds of one core |",
         "|---|---|",
         *(f"| {target} | {seconds:.0f} |" for target, seconds in found.items()),
     ]
-    words = "\n".join(lines)
-    print(words)
-    if arguments.page:
-        put(arguments.page, "tuning", words)
+    tell(arguments.page, "tuning", "\n".join(lines))
 
 
 if __name__ == "__main__":
