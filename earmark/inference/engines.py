@@ -10,6 +10,8 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from functools import cache
+from types import ModuleType
 from typing import Any, NamedTuple, get_args
 
 import numpy as np
@@ -196,7 +198,7 @@ class OpenVinoEngine(Engine):
         openvino = import_openvino()
         self._networks = gated
         self._split = dtype == torch.bfloat16
-        self._compiled = openvino.Core().compile_model(
+        self._compiled = _core(openvino).compile_model(
             graph(gated, split=self._split),
             "CPU",
             {
@@ -232,6 +234,17 @@ class OpenVinoEngine(Engine):
             )
         self._idle.append(request)  # whose memory nothing of ``found`` shares
         return found
+
+
+@cache
+def _core(openvino: ModuleType) -> Any:
+    """The one core of this process, which lasts as long.
+
+    With a core of its own, each engine would also have the thread that made it take signals on a
+    stack of that core's, and of several the last one gone leaves the thread with a stack that is
+    freed: the next Ctrl-C would end in a segmentation fault.
+    """
+    return openvino.Core()
 
 
 def _joined(found: Sequence[Localised]) -> Outputs:

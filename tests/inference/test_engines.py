@@ -3,6 +3,7 @@
 import importlib.util
 import logging
 import math
+import signal
 import subprocess
 import sys
 import threading
@@ -289,3 +290,31 @@ def test_an_openvino_that_is_there_already_is_taken(monkeypatch):
     there = object()
     monkeypatch.setitem(sys.modules, "openvino", there)
     assert openvino_graph.import_openvino() is there
+
+
+ENGINES_THAT_GO = """
+import signal
+import numpy as np
+import torch
+from earmark.config import CrnnSettings
+from earmark.features import Normaliser
+from earmark.inference.engines import OpenVinoEngine
+from earmark.model.build import build
+
+settings = CrnnSettings(filters=2, recurrent_units=2)
+network = build(settings, 8, 2, Normaliser(np.zeros(8), np.ones(8))).eval()
+first, second = (OpenVinoEngine([network], torch.float32, 1, 1) for _ in range(2))
+del first
+del second
+signal.raise_signal(signal.SIGINT)
+"""
+
+
+@needs_openvino
+@pytest.mark.skipif(sys.platform == "win32", reason="signals are those of POSIX")
+def test_a_program_can_be_stopped_when_its_engines_are_gone():
+    done = subprocess.run(
+        [sys.executable, "-c", ENGINES_THAT_GO], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == -signal.SIGINT, done.stderr
+    assert "KeyboardInterrupt" in done.stderr
