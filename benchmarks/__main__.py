@@ -24,7 +24,6 @@ TITLES = {
     "detection": "Detection",
     "data": "Data",
     "start": "Start",
-    "small": "A small model",
     "scores": "Scores",
     "tuning": "Tuning",
 }

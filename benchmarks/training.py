@@ -32,11 +32,10 @@ from benchmarks.steps import (
 )
 from benchmarks.turns import apart
 from earmark.config import Settings
-from earmark.recipes import names
 from earmark.training.devices import choose_device, choose_precision
 
 QUICK_CURVE_STEPS = 4
-SED, AT, SMALL = "gated-crnn-logmel", "gated-crnn-logmel-at", "gated-crnn-small"
+SED, AT = "gated-crnn-logmel", "gated-crnn-logmel-at"
 
 PLAIN = Contender(SED)
 PAIR = (PLAIN, Contender(SED, ours=True))
@@ -53,8 +52,7 @@ Turns = dict[Contender, list[Turn]]
 
 def measured(device: str, rounds: int, other_rounds: int, *, quick: bool) -> Turns:
     """The turns of every contender; those of a round have the same place in the lists."""
-    small = (Contender(SMALL, ours=True),) if SMALL in names() else ()
-    wanted = dict.fromkeys(PAIR, rounds) | dict.fromkeys((*OTHERS, *small), other_rounds)
+    wanted = dict.fromkeys(PAIR, rounds) | dict.fromkeys(OTHERS, other_rounds)
     found: Turns = {contender: [] for contender in wanted}
     for number in range(max(wanted.values())):
         for contender in (c for c, of_contender in wanted.items() if number < of_contender):

@@ -154,7 +154,7 @@ def test_the_quick_form_of_training_writes_its_section(here, tmp_path):
     text = page.read_text("utf-8")
     assert re.match(r"above\n<!-- training -->\n`python -m benchmarks.training --quick", text)
     assert text.endswith(" seed noise.\n<!-- end of training -->\nbelow\n")
-    rows = [row for row in rows_of(text) if row[0] != training.SMALL]
+    rows = rows_of(text)
     plain, changed = "plain", ("freed memory kept", "bfloat16 autocast", "channels last")
     assert [row[1] for row in rows] == [
         *(plain, "Earmark", *(f"{plain}, {what}" for what in changed)),
@@ -164,8 +164,7 @@ def test_the_quick_form_of_training_writes_its_section(here, tmp_path):
     # From the same weights on the same batch: rounded convolutions, but no other network.
     assert all(float(row[6]) < 0.05 for row in rows)
     assert float(rows[2][6]) == 0
-    # Ours twice, the plain one with this change, and the small one if there is one.
-    assert len(here) == 3 + (training.SMALL in training.names())
+    assert len(here) == 3  # ours twice, and the plain one with this change
 
 
 def test_ratios_are_those_of_the_same_round():
@@ -181,9 +180,9 @@ def test_ratios_are_those_of_the_same_round():
 
 
 def test_few_rounds_are_refused(capsys):
-    for module in (training, small):
+    for module, words in ((training, ()), (small, ("--recipe", "gated-crnn-logmel-at"))):
         with pytest.raises(SystemExit) as stopped:
-            module.main(["--rounds", "4"])
+            module.main([*words, "--rounds", "4"])
         assert stopped.value.code == 2
         assert "at least 5" in capsys.readouterr().err
 
@@ -271,7 +270,7 @@ def test_all_run_in_order_and_failures_are_told(started, capsys):
     told = capsys.readouterr().err
     assert "features needs nnAudio: pip install -e '.[benchmarks]'" in told
     assert "data ended with exit code 3" in told
-    assert "7 of 9 benchmarks ran" in told
+    assert "6 of 8 benchmarks ran" in told
 
 
 def test_some_run_alone_and_write_the_page(started, tmp_path, monkeypatch):
