@@ -23,6 +23,7 @@ TITLES = {
     "features": "Features",
     "detection": "Detection",
     "data": "Data",
+    "large": "Large sets",
     "start": "Start",
     "scores": "Scores",
     "tuning": "Tuning",

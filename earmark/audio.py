@@ -1,5 +1,6 @@
 """Audio files in and out: mono float32 at the rate asked for, whole, in part or in blocks."""
 
+import io
 import logging
 import math
 import os
@@ -18,6 +19,8 @@ import soxr
 from numpy.typing import NDArray
 
 from earmark.errors import UserError
+from earmark.folders import files_below
+from earmark.writing import replacing
 
 logger = logging.getLogger("earmark")
 
@@ -187,14 +190,14 @@ def write(path: Path, samples: NDArray[np.floating[Any]], rate_hz: int) -> None:
     if kind is None:
         raise UserError("audio is written as .flac or .wav: choose one", where=path)
     steps = np.clip(np.rint(np.asarray(samples, np.float64) * 32768), -32768, 32767)
-    part = path.with_name(f".{path.name}.{os.getpid()}.part")
+    # Encoded in memory: of a full disk libsndfile tells no more than that it has failed.
+    content = io.BytesIO()
     try:
-        soundfile.write(part, steps.astype(np.int16), rate_hz, subtype="PCM_16", format=kind)
-        part.replace(path)
-    except (OSError, soundfile.SoundFileError) as error:
+        soundfile.write(content, steps.astype(np.int16), rate_hz, subtype="PCM_16", format=kind)
+    except soundfile.SoundFileError as error:
         raise UserError(f"can't be written: {error}", where=path) from error
-    finally:
-        part.unlink(missing_ok=True)
+    with replacing(path) as part:
+        part.write_bytes(content.getbuffer())
 
 
 def find_recordings(paths: Sequence[Path]) -> list[tuple[str, Path]]:
@@ -205,13 +208,14 @@ def find_recordings(paths: Sequence[Path]) -> list[tuple[str, Path]]:
     order; hidden entries and links back to a folder above are passed over.
 
     Raises:
-        UserError: a path doesn't exist, a folder holds no audio, or two files have one name.
+        UserError: a path doesn't exist, a folder holds no audio or can't be searched, or two
+            files have one name.
     """
     found: dict[str, Path] = {}
     for given in paths:
         if given.is_dir():
-            below = sorted(_audio_below(given, ()), key=lambda path: path.as_posix())
-            named = [(path.relative_to(given).as_posix(), path) for path in below]
+            below = (name for name in files_below(given) if _suffix(name) in AUDIO_SUFFIXES)
+            named = [(name, given / name) for name in sorted(below)]
             if not named:
                 known = " ".join(sorted(AUDIO_SUFFIXES))
                 raise UserError(f"the folder holds no audio ({known})", where=given)
@@ -229,21 +233,8 @@ def find_recordings(paths: Sequence[Path]) -> list[tuple[str, Path]]:
     return list(found.items())
 
 
-def _audio_below(folder: Path, above: tuple[Path, ...]) -> Iterator[Path]:
-    real = folder.resolve()
-    if real in above:
-        return
-    try:
-        entries = list(folder.iterdir())
-    except OSError as error:
-        raise UserError(f"the folder can't be searched: {error.strerror}", where=folder) from error
-    for entry in entries:
-        if entry.name.startswith("."):
-            continue
-        if entry.is_dir():
-            yield from _audio_below(entry, (*above, real))
-        elif entry.suffix.lower() in AUDIO_SUFFIXES:
-            yield entry
+def _suffix(name: str) -> str:
+    return os.path.splitext(name)[1].lower()
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """The command line: the tasks by their names, their parameters as options. No logic."""
 
 import logging
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
@@ -26,14 +27,25 @@ SUMMARIES = {
     "demo": "Shows all of it on sounds that it makes itself.",
 }
 
+AFTER_INTERRUPTION = {
+    "train": "what was learnt stays, and the same command with --resume goes on",
+    "detect": "what is done stays, and the same command goes on",
+    "tag": "what is done stays, and the same command goes on",
+    "compare": "what is done stays, and the same command goes on",
+    "demo": "the next demo makes everything anew",
+}
+"""What stays of a command that was stopped; of the others, all is as it was."""
+
 app = App(
     name="earmark",
     help="From clip labels to timestamps: weakly supervised sound event detection.",
     default_parameter=Parameter(negative="", consume_multiple=True),
     result_action="return_value",
+    suppress_keyboard_interrupt=False,
 )
 for _name, _module in MODULE_OF.items():
     app.command(f"earmark.tasks.{_module}:{_name}", name=_name, help=SUMMARIES[_name])
+app.meta.suppress_keyboard_interrupt = False
 
 
 @app.meta.default
@@ -75,12 +87,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except CycloptsError as error:
         return _fail(str(error))
     except KeyboardInterrupt:
-        print("earmark: interrupted", file=sys.stderr)
+        words = sys.argv[1:] if arguments is None else arguments
+        command = next((word for word in words if word in SUMMARIES), "")
+        after = AFTER_INTERRUPTION.get(command, "what was there is as it was")
+        print(f"earmark: interrupted; {after}", file=sys.stderr)
         return 130
     text = getattr(result, "text", None)
     if isinstance(result, str) or text is not None:
-        print(result if text is None else text())
+        try:
+            print(result if text is None else text(), flush=True)
+        except OSError as error:
+            _leave_stdout()
+            return _fail(f"stdout: can't be written: {error.strerror}")
     return 1 if getattr(result, "failures", None) else 0
+
+
+def _leave_stdout() -> None:
+    """Lets what stdout could not take go, which Python would try to write again at its end."""
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.close(nowhere)
 
 
 def _fail(message: str) -> int:

@@ -5,7 +5,7 @@ import tomllib
 from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
@@ -32,6 +32,9 @@ COLLAR_RATIO = 0.5
 
 Seconds = Annotated[float, Field(ge=0)]
 FilterSeconds = Annotated[float, Field(ge=0, le=60)]
+Number = TypeVar("Number")
+# A small file must not ask for a network without end.
+Several = Annotated[tuple[Number, ...], Field(max_length=64)]
 
 
 class Section(BaseModel):
@@ -75,8 +78,8 @@ class CrnnSettings(Section):
     filters: int = Field(64, ge=1, le=4096)
     kernel_size: int = Field(3, ge=1, le=31)
     layers_per_block: int = Field(2, ge=1, le=16)
-    time_pooling: tuple[Annotated[int, Field(ge=1, le=64)], ...] = (1, 1, 1)
-    frequency_pooling: tuple[Annotated[int, Field(ge=1, le=64)], ...] = (2, 2, 2)
+    time_pooling: Several[Annotated[int, Field(ge=1, le=64)]] = (1, 1, 1)
+    frequency_pooling: Several[Annotated[int, Field(ge=1, le=64)]] = (2, 2, 2)
     recurrent: Literal["gru", "gated_gru", "none"] = "gru"
     recurrent_units: int = Field(128, ge=1, le=8192)
     localisation: Literal["attention", "attention_over_time", "linear_softmax", "mean", "max"] = (
@@ -112,7 +115,7 @@ class ContextMlpSettings(FramewiseSettings):
 
     kind: Literal["context_mlp"]
     context_frames: int = Field(ge=1, le=1001)
-    hidden_units: tuple[Annotated[int, Field(ge=1, le=8192)], ...]
+    hidden_units: Several[Annotated[int, Field(ge=1, le=8192)]]
     dropout: float = Field(ge=0, lt=1)
 
     @model_validator(mode="after")
@@ -134,7 +137,7 @@ class FrameCnnSettings(FramewiseSettings):
     filters: int = Field(ge=1, le=4096)
     layers: int = Field(ge=1, le=16)
     kernel_frames: int = Field(ge=1, le=101)
-    smoothing_frames: tuple[Annotated[float, Field(gt=0, le=1000)], ...]
+    smoothing_frames: Several[Annotated[float, Field(gt=0, le=1000)]]
     dropout: float = Field(ge=0, lt=1)
 
     @model_validator(mode="after")
@@ -158,8 +161,8 @@ class MultiScaleCnnSettings(FramewiseSettings):
     """
 
     kind: Literal["multi_scale_cnn"]
-    segment_frames: tuple[Annotated[int, Field(ge=0, le=1_000_000)], ...]
-    filters: tuple[Annotated[int, Field(ge=1, le=4096)], ...]
+    segment_frames: Several[Annotated[int, Field(ge=0, le=1_000_000)]]
+    filters: Several[Annotated[int, Field(ge=1, le=4096)]]
     dropout: float = Field(ge=0, lt=1)
 
     @model_validator(mode="after")
@@ -320,7 +323,7 @@ def read_toml(path: Path) -> dict[str, Any]:
         return tomllib.loads(path.read_text(encoding="utf-8"))
     except OSError as error:
         raise UserError(f"can't be read: {error.strerror}", where=path) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (ValueError, RecursionError) as error:
         raise UserError(f"settings must be TOML: {error}", where=path) from error
 
 
@@ -338,7 +341,7 @@ def parse_assignments(assignments: Sequence[str]) -> dict[str, Any]:
             raise UserError(f"--set takes section.key=value, came as '{assignment}'")
         try:
             value = tomllib.loads(f"value = {text}")["value"]
-        except tomllib.TOMLDecodeError:
+        except (ValueError, RecursionError):
             value = text.strip()
         tables.setdefault(section, {})[key] = value
     return tables

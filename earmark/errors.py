@@ -11,4 +11,15 @@ class UserError(Exception):
 
     def __init__(self, message: str, *, where: object = None, line: int | None = None) -> None:
         place = "" if where is None else f"{where}{'' if line is None else f', line {line}'}: "
-        super().__init__(" ".join(f"{place}{message}".split()))
+        super().__init__(printable(" ".join(f"{place}{message}".split())))
+
+
+def printable(text: str) -> str:
+    r"""Text with escapes for what would command a terminal, or couldn't be printed.
+
+    >>> printable("Grünfink\x1b[2J")
+    'Grünfink\\x1b[2J'
+    """
+    if text.isprintable():
+        return text
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)

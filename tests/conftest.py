@@ -1,6 +1,7 @@
 """What several test files need: a small labelled data set, and a model that learnt from it."""
 
 import os
+import signal
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,6 +17,10 @@ from earmark.tasks.synthesis import mix_data_set
 hypothesis.settings.register_profile("ci", derandomize=True)
 if os.environ.get("CI"):
     hypothesis.settings.load_profile("ci")
+
+# Started in the background, a shell's children ignore Ctrl-C, and so would theirs.
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 TINY = (
     "features.rate_hz=8000",

@@ -20,7 +20,7 @@ from earmark.formats.tags import read_tags
 from earmark.tasks.detection import detect, tag
 from earmark.tasks.evaluation import evaluate
 from earmark.tasks.picture import plot
-from earmark.tasks.recordings import each_recording
+from earmark.tasks.recordings import each_recording, found_recordings
 
 
 def test_one_table_of_all(model: Path, held_out: Scenes, tmp_path: Path) -> None:
@@ -127,7 +127,7 @@ def test_what_is_no_bad_recording_stops_all(held_out: Scenes, at_once: int) -> N
             raise UserError("the disk is full")
 
     with pytest.raises(UserError, match="the disk is full"):
-        each_recording([held_out.audio], "working", work, at_once)
+        each_recording(found_recordings([held_out.audio]), "working", work, at_once)
     assert len(begun) <= 2 + 2 * at_once + 1
     assert not [t for t in threading.enumerate() if t.name.startswith("recording")]
 

@@ -117,5 +117,5 @@ def test_a_circle_of_members_ends(model: Path, tmp_path: Path) -> None:
     text["members"] = ["members/itself"]
     (fused / "model.json").write_text(json.dumps(text))
     (fused / "members" / "itself").symlink_to(fused)
-    with pytest.raises(UserError, match="deep"):
+    with pytest.raises(UserError, match="a folder of its own in its model's"):
         earmark.load(fused)

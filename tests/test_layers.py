@@ -10,13 +10,13 @@ import pytest
 import earmark
 
 LEVELS = [
-    {"errors", "events", "timeline", "scores", "config"},
+    {"errors", "events", "timeline", "scores", "config", "folders", "writing"},
     {"audio", "metrics", "formats"},
     {"features"},
     {"data", "model"},
     {"training", "inference"},
     {"tuning", "outputs"},
-    {"recipes"},
+    {"recipes", "scale"},
     {"tasks"},
     {"cli"},
     {"__init__", "__main__"},

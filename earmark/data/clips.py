@@ -6,9 +6,9 @@ import json
 import os
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from dataclasses import dataclass
 from functools import cached_property, partial
 from pathlib import Path
@@ -24,6 +24,7 @@ from earmark.audio import AudioError, read
 from earmark.data.labels import Clip
 from earmark.errors import UserError
 from earmark.features import VERSION, FeatureExtractor, Normaliser, NormaliserFit
+from earmark.writing import replacing, writing
 
 Samples = NDArray[np.float32]
 FEATURES, INDEX, CONTENTS = "features.f16", "index.npz", "contents.json"
@@ -88,8 +89,10 @@ def clip_features(
         AudioError: if no clip can be read.
         UserError: if a clip is longer than ``max_clip_seconds``, or if a file changes meanwhile.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    with FileLock(folder / ".lock"):
+    with ExitStack() as held:
+        with writing(folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(FileLock(folder / ".lock"))
         digests = _digests(clips, folder / CONTENTS)
         key = _key(clips, digests, extractor, max_clip_seconds)
         if not _is_of(folder, key, extractor.settings.mel_bands):
@@ -220,8 +223,13 @@ def _compute(
     work = partial(_of_clip, extractor=extractor, max_clip_seconds=max_clip_seconds)
     # Others may still read the file that was there: it is replaced, never written to.
     unfinished = folder / f"{FEATURES}.partial"
-    with open(unfinished, "wb") as file, _one_thread_each():
-        for number, features in enumerate(_each(work, clips)):
+    with (
+        replacing(folder / FEATURES, beside=unfinished, lasting=True) as part,
+        open(part, "wb") as file,
+        _one_thread_each(),
+        closing(_each(work, clips)) as computed,
+    ):
+        for number, features in enumerate(computed):
             after_clip()
             if isinstance(features, str):
                 reasons.append(features)
@@ -230,9 +238,6 @@ def _compute(
             file.write(features.astype(np.float16).tobytes())
             lengths.append(len(features))
             readable.append(number)
-        file.flush()
-        os.fsync(file.fileno())  # the index says that all of it is there
-    unfinished.replace(folder / FEATURES)
     normaliser = fit.result()
     index = io.BytesIO()
     np.savez(
@@ -267,10 +272,14 @@ def _of_clip(clip: Clip, extractor: FeatureExtractor, max_clip_seconds: float) -
     return extractor.of_clips([samples])[0]
 
 
-def _each(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Result]:
-    """``work(item)`` of each item in order, by one thread a core, a few of them ahead."""
+def _each(work: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result]:
+    """``work(item)`` of each item in order, by one thread a core, a few of them ahead.
+
+    Whoever stops early waits for those in work alone.
+    """
     threads = os.cpu_count() or 1
-    with ThreadPoolExecutor(threads) as pool:
+    pool = ThreadPoolExecutor(threads)
+    try:
         waiting: deque[Future[Result]] = deque()
         for item in items:
             waiting.append(pool.submit(work, item))
@@ -278,6 +287,8 @@ def _each(work: Callable[[Item], Result], items: Iterable[Item]) -> Iterator[Res
                 yield waiting.popleft().result()
         while waiting:
             yield waiting.popleft().result()
+    finally:
+        pool.shutdown(cancel_futures=True)
 
 
 @contextmanager
@@ -292,6 +303,5 @@ def _one_thread_each() -> Iterator[None]:
 
 
 def _replace(file: Path, content: bytes) -> None:
-    unfinished = file.with_name(f"{file.name}.partial")
-    unfinished.write_bytes(content)
-    unfinished.replace(file)
+    with replacing(file, beside=file.with_name(f"{file.name}.partial")) as part:
+        part.write_bytes(content)

@@ -3,18 +3,24 @@
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
+from heapq import heapify, heappop, heappush
+from itertools import chain, islice
 from pathlib import Path
 
 import numpy as np
+from scipy import sparse
 
 from earmark.audio import find_recordings
 from earmark.errors import UserError
 from earmark.events import Event
 from earmark.formats.audioset import segment_of
 from earmark.formats.labels import LabelTable
+from earmark.formats.tables import no_collection
 
 # Clips without tags are spread like those of a class; no class has an empty name.
 _UNTAGGED = ""
+# Units are in random order: of more than so many of a size, the first ones do.
+_CANDIDATES = 20_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +36,7 @@ class Clip:
     group: str | None
 
 
+@no_collection()
 def find_clips(table: LabelTable, audio: Path) -> tuple[list[Clip], list[str]]:
     """The clips of a table whose audio is in a folder, and the filenames without any.
 
@@ -92,20 +99,21 @@ class _Recordings:
     """Recordings by the names that tables may have for them."""
 
     def __init__(self, recordings: Iterable[tuple[str, Path]], video_clips: bool) -> None:
-        self._by_base_name: dict[str, list[tuple[list[str], Path]]] = defaultdict(list)
+        self._by_base_name: dict[str, list[tuple[str, Path]]] = defaultdict(list)
         self._by_video: dict[str, list[tuple[int | None, Path]]] = defaultdict(list)
         for relative, path in recordings:
-            parts = relative.split("/")
-            self._by_base_name[parts[-1]].append((parts, path))
+            self._by_base_name[relative.rpartition("/")[2]].append((relative, path))
             segment = segment_of(relative) if video_clips else None
             if segment is not None:
                 self._by_video[segment[0]].append((segment[1], path))
 
     def matching(self, filename: str) -> list[Path]:
         """The recordings whose path ends with a filename, else those of its part of a video."""
-        parts = _parts(filename)
-        candidates = self._by_base_name.get(parts[-1], []) if parts else []
-        matches = [path for ends, path in candidates if ends[-len(parts) :] == parts]
+        wanted = _relative(filename)
+        candidates = self._by_base_name.get(wanted.rpartition("/")[2], ())
+        matches = [
+            path for name, path in candidates if name == wanted or name.endswith(f"/{wanted}")
+        ]
         segment = segment_of(filename) if self._by_video and not matches else None
         if segment is None or segment[1] is None:
             return matches
@@ -113,6 +121,18 @@ class _Recordings:
         return [path for begins, path in self._by_video.get(video, ()) if begins in (None, start)]
 
 
+@no_collection()
+def tag_matrix(clips: Sequence[Clip], class_names: Sequence[str]) -> sparse.csr_array:
+    """(N, K) True where a clip has a class; sparse, as of millions of clips few tags are True."""
+    column = {name: k for k, name in enumerate(class_names)}
+    columns = [[column[label] for label in clip.labels if label in column] for clip in clips]
+    starts = np.cumsum([0, *map(len, columns)])
+    indices = np.fromiter(chain.from_iterable(columns), np.int32, count=starts[-1])
+    values = np.ones(len(indices), np.bool_)
+    return sparse.csr_array((values, indices, starts), shape=(len(clips), len(class_names)))
+
+
+@no_collection()
 def split(clips: Sequence[Clip], fraction: float, seed: int) -> tuple[list[Clip], list[Clip]]:
     """Training and validation clips, about ``fraction`` of them for validation.
 
@@ -187,6 +207,11 @@ class _Division:
         self.units = units
         self.fraction = fraction
         self.for_validation = [False] * len(units)
+        self.count = 0
+        """Units in validation."""
+        self._of_size: dict[tuple[int, bool], dict[int, None]] = defaultdict(dict)
+        for index, unit in enumerate(units):
+            self._of_size[len(unit.clips), False][index] = None
         self.totals: Counter[str] = Counter()
         for unit in units:
             self.totals.update(unit.counts)
@@ -205,8 +230,13 @@ class _Division:
         waiting_clips = sum(len(unit.clips) for unit in self.units)
         wanted = {label: self.fraction * count for label, count in self.totals.items()}
         placed = [False] * len(self.units)
+        # The rarest first; entries that are no longer right are passed over.
+        rarity = [(waiting[label], label) for label in units_with]
+        heapify(rarity)
         while units_with:
-            rarest = min(units_with, key=lambda label: (waiting[label], label))
+            count_of_rarest, rarest = heappop(rarity)
+            if rarest not in units_with or count_of_rarest != waiting[rarest]:
+                continue
             # Large units first: small ones can still even out what those leave.
             of_class = sorted(
                 units_with.pop(rarest), key=lambda index: -self.units[index].counts[rarest]
@@ -228,6 +258,8 @@ class _Division:
                         wanted[label] -= number
                 placed[index] = True
                 waiting.subtract(unit.counts)
+                for label in unit.counts.keys() & units_with.keys():
+                    heappush(rarity, (waiting[label], label))
                 waiting_clips -= size
 
     def repair(self) -> None:
@@ -242,12 +274,13 @@ class _Division:
 
     def _nearer(self) -> list[int]:
         """The units to take to the other part, at most one from each; none if none helps."""
-        chosen: dict[int, list[int | None]] = {0: [None]}
-        others: dict[int, list[int | None]] = {0: [None]}
-        for index, unit in enumerate(self.units):
-            of_size = chosen if self.for_validation[index] else others
-            of_size.setdefault(len(unit.clips), []).append(index)
-        count = sum(self.for_validation)
+        chosen: dict[int, Sequence[int | None]] = {0: [None]}
+        others: dict[int, Sequence[int | None]] = {0: [None]}
+        for (size, for_validation), units in self._of_size.items():
+            if units:
+                few = islice(units, _CANDIDATES) if len(units) > _CANDIDATES else sorted(units)
+                (chosen if for_validation else others)[size] = list(few)
+        count = self.count
         exchanges = sorted(
             (abs(self.wanted + back - away), back, away) for back in chosen for away in others
         )
@@ -277,6 +310,9 @@ class _Division:
         unit = self.units[index]
         sign = -1 if self.for_validation[index] else 1
         self.for_validation[index] = sign > 0
+        self.count += sign
+        self._of_size[len(unit.clips), sign < 0].pop(index)
+        self._of_size[len(unit.clips), sign > 0][index] = None
         self.wanted -= sign * len(unit.clips)
         for label, count in unit.counts.items():
             self.in_training[label] -= sign * count
@@ -296,11 +332,11 @@ class _Division:
         return Counter() if index is None else self.units[index].counts
 
 
-def _parts(filename: str) -> list[str]:
-    """A relative path's parts, none of an absolute one; ``..`` stays, and matches no recording."""
+def _relative(filename: str) -> str:
+    """A path in its shortest form, nothing of an absolute one; ``..`` stays, and matches none."""
     if filename.startswith("/"):
-        return []
-    return [part for part in filename.split("/") if part not in ("", ".")]
+        return ""
+    return "/".join(part for part in filename.split("/") if part not in ("", "."))
 
 
 def _examples(names: Iterable[str]) -> str:

@@ -5,6 +5,7 @@ from collections.abc import Iterator
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import sparse
 
 
 def class_weights(counts: NDArray[np.int64], ratio: float) -> NDArray[np.float64]:
@@ -33,12 +34,15 @@ class _Deck:
     def __init__(self, members: NDArray[np.int64], rng: np.random.Generator) -> None:
         self._members = members
         self._rng = rng
-        self._order: list[int] = []
+        self._order = members
+        self._left = 0
 
     def draw(self) -> int:
-        if not self._order:
-            self._order = self._rng.permutation(self._members).tolist()
-        return self._order.pop()
+        if not self._left:
+            self._order = self._rng.permutation(self._members)
+            self._left = len(self._order)
+        self._left -= 1
+        return int(self._order[self._left])
 
 
 class BalancedSampler:
@@ -50,7 +54,8 @@ class BalancedSampler:
     brings its other tags along, so the positives of a batch are less balanced than its draws.
 
     Args:
-        tags: (N, K) True where clip n has class k.
+        tags: (N, K) True where clip n has class k, as an array or a sparse one; of millions of
+            clips only the sparse one is small.
         batch_size: clips in every batch; there is never a short one.
         ratio: most to least frequent draws, at least 1 (1 is uniform).
         seed: the same seed gives the same batches.
@@ -60,20 +65,25 @@ class BalancedSampler:
         positive_shares: (K,) of a batch's clips that have each class, on average.
     """
 
-    def __init__(self, tags: NDArray[np.bool_], batch_size: int, ratio: float, seed: int) -> None:
+    def __init__(
+        self, tags: NDArray[np.bool_] | sparse.csr_array, batch_size: int, ratio: float, seed: int
+    ) -> None:
         self._rng = np.random.default_rng(seed)
         self.batch_size = batch_size
-        self.batches_per_epoch = math.ceil(len(tags) / batch_size)
-        untagged = np.flatnonzero(~tags.any(axis=1))
-        weights = class_weights(tags.sum(axis=0), ratio)
-        share = len(untagged) / len(tags)
+        positives = sparse.csc_array(tags, dtype=np.int64)
+        clips, classes = positives.shape
+        self.batches_per_epoch = math.ceil(clips / batch_size)
+        untagged = np.flatnonzero(np.bincount(positives.indices, minlength=clips) == 0)
+        counts = np.diff(positives.indptr).astype(np.int64)
+        weights = class_weights(counts, ratio)
+        share = len(untagged) / clips
         shares = weights / max(weights.sum(), 1e-12) * (1 - share)
         self.draw_probabilities = np.append(shares, share)
-        members = [*(np.flatnonzero(column) for column in tags.T), untagged]
+        members = [*np.split(positives.indices, positives.indptr[1:-1])[:classes], untagged]
         self._decks = [_Deck(numbers, self._rng) for numbers in members]
-        rates = [tags[numbers].mean(axis=0) for numbers in members if len(numbers)]
-        drawn = self.draw_probabilities[[len(numbers) > 0 for numbers in members]]
-        self.positive_shares = drawn @ np.array(rates)
+        # How likely each clip is for a place, and by that each of its classes.
+        of_clip = positives @ (shares / np.maximum(counts, 1))
+        self.positive_shares = positives.T @ of_clip
 
     def epoch(self) -> Iterator[NDArray[np.int64]]:
         """The clip numbers (B,) of each batch of the next epoch."""

@@ -6,11 +6,9 @@ video and the clip's start in it in milliseconds, and the times are those in the
 MIDs in both; their names stand in files of their own.
 """
 
-import gc
 import re
 from collections import Counter
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
 from itertools import islice
 from pathlib import Path
 
@@ -18,7 +16,7 @@ from earmark.errors import UserError
 from earmark.events import Event
 from earmark.formats.label_table import LabelRow, LabelTable, refuse_repeated_files, weak_table
 from earmark.formats.strong import strong_table
-from earmark.formats.tables import TAB, Table, read_table
+from earmark.formats.tables import TAB, Table, no_collection, read_table
 
 STRONG_COLUMNS = ("segment_id", "start_time_seconds", "end_time_seconds", "label")
 WEAK_NAMES, STRONG_NAMES = "class_labels_indices.csv", "mid_to_display_name.tsv"
@@ -71,6 +69,7 @@ def looks_like_audioset(path: Path) -> bool:
     return False
 
 
+@no_collection()
 def read_audioset(path: Path, class_names: Path | None = None) -> LabelTable:
     """Tags of the weak segments, each a clip ``Y<id>_<start>_<end>.wav``.
 
@@ -89,27 +88,26 @@ def read_audioset(path: Path, class_names: Path | None = None) -> LabelTable:
     labels_of: dict[str, frozenset[str]] = {}
     place_of: dict[tuple[str, str], str] = {}
     rows = []
-    with _no_collection():
-        for line, text in _lines(path):
-            match = _ROW.fullmatch(text)
-            if match is None:
-                raise UserError(
-                    'a row of AudioSet must be YTID, start_seconds, end_seconds, "mid,mid", came '
-                    f"as '{text.strip()[:80]}'",
-                    where=path,
-                    line=line,
-                )
-            video, start, end, _, mids = match.groups()
-            if mids not in labels_of:
-                labels_of[mids] = frozenset(
-                    _named(mid.strip(), names, path, line) for mid in mids.split(",")
-                )
-            if (start, end) not in place_of:
-                place_of[start, end] = _place(start, end, path, line)
-            filename = f"Y{video}{place_of[start, end]}"
-            rows.append(LabelRow(filename, labels_of[mids], group=video, line=line))
-        refuse_repeated_files(path, rows)
-        return weak_table(path, rows, video_clips=True)
+    for line, text in _lines(path):
+        match = _ROW.fullmatch(text)
+        if match is None:
+            raise UserError(
+                'a row of AudioSet must be YTID, start_seconds, end_seconds, "mid,mid", came '
+                f"as '{text.strip()[:80]}'",
+                where=path,
+                line=line,
+            )
+        video, start, end, _, mids = match.groups()
+        if mids not in labels_of:
+            labels_of[mids] = frozenset(
+                _named(mid.strip(), names, path, line) for mid in mids.split(",")
+            )
+        if (start, end) not in place_of:
+            place_of[start, end] = _place(start, end, path, line)
+        filename = f"Y{video}{place_of[start, end]}"
+        rows.append(LabelRow(filename, labels_of[mids], group=video, line=line))
+    refuse_repeated_files(path, rows)
+    return weak_table(path, rows, video_clips=True)
 
 
 def read_audioset_strong(table: Table, class_names: Path | None = None) -> LabelTable:
@@ -125,7 +123,12 @@ def read_audioset_strong(table: Table, class_names: Path | None = None) -> Label
             f"{', '.join(table.header)[:200]}"
         )
     names = _class_names(table.path, class_names, (STRONG_NAMES, WEAK_NAMES))
-    found = []
+    return strong_table(table.path, _strong_events(table, names), video_clips=True)
+
+
+def _strong_events(
+    table: Table, names: tuple[Path, Mapping[str, str]] | None
+) -> Iterator[tuple[str, Event, str, int]]:
     for row in table.rows:
         segment, mid = row.cells[0], row.cells[3]
         match = _SEGMENT_ID.fullmatch(segment)
@@ -138,8 +141,7 @@ def read_audioset_strong(table: Table, class_names: Path | None = None) -> Label
             raise table.error("an event needs a label; fill it in", row)
         start, stop = table.interval(row, 1, 2)
         event = Event(start, stop, _named(mid, names, table.path, row.line))
-        found.append((f"{segment}.wav", event, match[1], row.line))
-    return strong_table(table.path, found, video_clips=True)
+        yield f"{segment}.wav", event, match[1], row.line
 
 
 def read_class_names(path: Path) -> dict[str, str]:
@@ -199,18 +201,6 @@ def _place(start: str, end: str, path: Path, line: int) -> str:
             f"a segment must end after its start, came as {start} to {end}", where=path, line=line
         )
     return f"_{float(start):.3f}_{float(end):.3f}.wav"
-
-
-@contextmanager
-def _no_collection() -> Iterator[None]:
-    """Millions of rows hold no cycles: looking for some, time and again, takes half of the time."""
-    enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if enabled:
-            gc.enable()
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:

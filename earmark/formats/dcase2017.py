@@ -9,7 +9,8 @@ events (subtask B) like the strong ones.
 """
 
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from heapq import heappop, heappush
 from pathlib import Path
 
 from earmark.errors import UserError
@@ -167,30 +168,46 @@ def _names_of_mids(table: Table) -> dict[str, str]:
     first_row: dict[tuple[str, ...], dict[str, Row]] = {}
     for row in table.records:
         first_row.setdefault(_mids(row), {}).setdefault(row.cells[3], row)
-    open_rows = [(mids, row) for mids, rows in first_row.items() for row in rows.values()]
-    open_rows.sort(key=lambda item: (len(item[0]), item[1].line))
+    rows = [(mids, row) for mids, rows in first_row.items() for row in rows.values()]
+    rows.sort(key=lambda item: (len(item[0]), item[1].line))
+    rows_of: dict[str, list[int]] = {}
+    for place, (mids, _) in enumerate(rows):
+        for mid in set(mids):
+            rows_of.setdefault(mid, []).append(place)
+    missing = [len(set(mids)) for mids, _ in rows]
+    ready = [place for place, count in enumerate(missing) if count <= 1]
+    separable = (place for place, (mids, row) in enumerate(rows) if len(_apart(row)) == len(mids))
     name_of: dict[str, str] = {}
-    while open_rows:
-        unsolved = []
-        for mids, row in open_rows:
-            missing = {mid for mid in mids if mid not in name_of}
-            if len(missing) > 1:
-                unsolved.append((mids, row))
+    read = [False] * len(rows)
+    left = len(rows)
+    while left:
+        if ready:
+            place = heappop(ready)
+            if read[place]:
                 continue
-            _learn(table, row, mids, name_of)
-        if len(unsolved) == len(open_rows):
-            mids, row = next(
-                (item for item in unsolved if len(_apart(item[1])) == len(item[0])), unsolved[0]
-            )
+            mids, row = rows[place]
+            learnt = _learnt(table, row, mids, name_of)
+            read[place] = True
+            left -= 1
+        else:
+            place = next((place for place in separable if not read[place]), read.index(False))
+            mids, row = rows[place]
             if len(_apart(row)) != len(mids):
                 raise table.error(f"can't tell which names belong to {', '.join(mids)}", row)
-            name_of.update(zip(mids, _apart(row), strict=True))
-        open_rows = unsolved
+            learnt = dict(zip(mids, _apart(row), strict=True))
+        for mid in learnt.keys() - name_of.keys():
+            for other in rows_of[mid]:
+                missing[other] -= 1
+                if missing[other] <= 1 and not read[other]:
+                    heappush(ready, other)
+        name_of |= learnt
     return name_of
 
 
-def _learn(table: Table, row: Row, mids: Iterable[str], name_of: dict[str, str]) -> None:
-    """Adds the one name of a row that is missing, or checks that the row's names agree."""
+def _learnt(
+    table: Table, row: Row, mids: Iterable[str], name_of: Mapping[str, str]
+) -> dict[str, str]:
+    """The one name of a row that is missing; none is where the row's names agree with others'."""
     missing = ""
     pattern = []
     for mid in mids:
@@ -206,8 +223,7 @@ def _learn(table: Table, row: Row, mids: Iterable[str], name_of: dict[str, str])
             "as other rows name them",
             row,
         )
-    if missing:
-        name_of[missing] = match["name"].strip()
+    return {missing: match["name"].strip()} if missing else {}
 
 
 def _apart(row: Row) -> list[str]:

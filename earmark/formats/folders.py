@@ -1,10 +1,10 @@
 """One folder a class: ``class/clip.wav``."""
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 
 from earmark.errors import UserError
+from earmark.folders import files_below
 from earmark.formats.label_table import LabelRow, LabelTable, weak_table
 
 # What often lies beside recordings. Other suffixes are kept, so that a recording in a form that
@@ -27,7 +27,9 @@ def read_folders(path: Path) -> LabelTable:
     if not path.is_dir():
         raise UserError("one folder a class must be a folder of folders", where=path)
     rows = []
-    for filename in sorted(_files(path, "", ())):
+    for filename in sorted(files_below(path)):
+        if os.path.splitext(filename)[1].lower() in _NOT_AUDIO_SUFFIXES:
+            continue
         label, slash, _ = filename.partition("/")
         if not slash:
             raise UserError(
@@ -39,18 +41,3 @@ def read_folders(path: Path) -> LabelTable:
     if not rows:
         raise UserError("there must be recordings in class folders; there are none", where=path)
     return weak_table(path, rows)
-
-
-def _files(folder: Path, prefix: str, above: tuple[tuple[int, int], ...]) -> Iterator[str]:
-    status = folder.stat()
-    here = (status.st_dev, status.st_ino)
-    if here in above:  # a link back up
-        return
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.startswith("."):
-                continue
-            if entry.is_dir():
-                yield from _files(Path(entry.path), f"{prefix}{entry.name}/", (*above, here))
-            elif os.path.splitext(entry.name)[1].lower() not in _NOT_AUDIO_SUFFIXES:
-                yield prefix + entry.name

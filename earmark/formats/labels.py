@@ -15,7 +15,7 @@ from earmark.formats.esc50 import CATEGORY_COLUMNS, read_esc50
 from earmark.formats.folders import read_folders
 from earmark.formats.label_table import LabelRow, LabelTable
 from earmark.formats.strong import read_strong
-from earmark.formats.tables import NAME_COLUMNS, RESERVED_COLUMNS, Table, read_table
+from earmark.formats.tables import NAME_COLUMNS, RESERVED_COLUMNS, Table, no_collection, read_table
 from earmark.formats.tags import read_wide
 from earmark.formats.weak import read_segments, read_weak
 
@@ -42,6 +42,7 @@ tables of DCASE 2017 Task 4 (dcase2017), those of AudioSet (audioset, audioset_s
 folder a class (folders)."""
 
 
+@no_collection()
 def read_labels(
     path: Path, labels_format: str = "auto", class_names: Path | None = None
 ) -> LabelTable:

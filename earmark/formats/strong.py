@@ -1,6 +1,6 @@
 """Strong labels and detected events: ``filename onset offset event_label [score]``."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from earmark.events import Event, in_order
@@ -17,7 +17,12 @@ def read_strong(table: Table) -> LabelTable:
     name, label = table.need(*NAME_COLUMNS), table.need("event_label")
     onset, offset = table.need("onset"), table.need("offset")
     score = table.find("score")
-    found: list[tuple[str, Event | None, str | None, int]] = []
+    return strong_table(table.path, _events(table, name, onset, offset, label, score))
+
+
+def _events(
+    table: Table, name: int, onset: int, offset: int, label: int, score: int | None
+) -> Iterator[tuple[str, Event | None, str | None, int]]:
     for row in table.rows:
         event = None
         if row.cells[label]:
@@ -27,8 +32,7 @@ def read_strong(table: Table) -> LabelTable:
             event = Event(start, stop, row.cells[label], rating)
         elif row.cells[onset] or row.cells[offset]:
             raise table.error("an event needs an event_label; fill it in", row)
-        found.append((table.filename(row, name), event, table.group(row), row.line))
-    return strong_table(table.path, found)
+        yield table.filename(row, name), event, table.group(row), row.line
 
 
 def strong_table(

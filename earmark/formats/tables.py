@@ -1,17 +1,18 @@
 """Delimited text tables: cells with their line numbers in, whole files out."""
 
+import gc
 import hashlib
 import math
-import os
 import re
-import uuid
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import NamedTuple
 
 from earmark.errors import UserError
+from earmark.writing import replacing
 
 TAB, COMMA = "\t", ","
 NAME_COLUMNS = ("filename", "file")
@@ -20,6 +21,7 @@ RESERVED_COLUMNS = (*NAME_COLUMNS, *GROUP_COLUMNS, "duration", "licence")
 
 _QUOTED = r'"(?:[^"]++|"")*+"'
 _LINE_END = re.compile(r"\r\n|\n|\r")
+_PLAIN_LINE = re.compile(r'([^"\r\n]*)(?:\r\n|\n|\r|\Z)')
 _FIRST_RECORD = re.compile(rf'(?:{_QUOTED}|[^"\r\n])*')
 _CELL = {
     delimiter: re.compile(rf"({_QUOTED})?([^{delimiter}\r\n]*)({delimiter}|\r\n|\n|\r|\Z)")
@@ -52,12 +54,13 @@ class Table:
     @cached_property
     def header(self) -> tuple[str, ...]:
         """Column names. Raises UserError if one is empty or comes twice."""
-        names = self.records[0].cells
-        for index, name in enumerate(names):
+        names: dict[str, None] = {}
+        for index, name in enumerate(self.records[0].cells):
             if not name:
                 raise self.error(f"column {index + 1} has no name; name or remove it")
-            if name in names[:index]:
+            if name in names:
                 raise self.error(f"two columns are called '{name}'; rename or remove one")
+            names[name] = None
         return tuple(names)
 
     def find(self, *names: str) -> int | None:
@@ -81,7 +84,7 @@ class Table:
     def number(self, row: Row, index: int) -> float:
         """A cell as a finite number."""
         text = row.cells[index]
-        value = float(text) if _NUMBER.fullmatch(text) else math.nan
+        value = _number(text)
         if not math.isfinite(value):
             hint = "; write it with a decimal point" if "," in text else ""
             raise self.error(
@@ -123,6 +126,19 @@ class Table:
         return f"column '{names[index]}'" if headed else f"column {index + 1}"
 
 
+@contextmanager
+def no_collection() -> Iterator[None]:
+    """Millions of rows hold no cycles: looking for some, time and again, takes half of the time."""
+    enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if enabled:
+            gc.enable()
+
+
+@no_collection()
 def read_table(path: Path) -> Table:
     """The records of a UTF-8 file, delimited by tabs if the first one holds a tab, else by commas.
 
@@ -138,39 +154,65 @@ def read_table(path: Path) -> Table:
     first = re.sub(_QUOTED, "", _FIRST_RECORD.match(text.lstrip())[0])  # type: ignore[index]
     delimiter = TAB if TAB in first else COMMA
     records: list[Row] = []
+    width = 0
+    for row in _records(path, text, delimiter):
+        if len(row.cells) != (width := width or len(row.cells)):
+            raise UserError(
+                f"a row needs {width} columns like the first, came with {len(row.cells)}",
+                where=path,
+                line=row.line,
+            )
+        records.append(row)
+    if not records:
+        raise UserError("the table is empty; it needs at least a header line", where=path)
+    return Table(path, delimiter, records)
+
+
+def _records(path: Path, text: str, delimiter: str) -> Iterator[Row]:
+    """The records that are not empty lines, in time and memory linear in the text."""
+    line, at = 1, 0
+    while at < len(text):
+        # Most lines hold no quote, and are taken apart at once.
+        plain = _PLAIN_LINE.match(text, at)
+        if plain:
+            at, start = plain.end(), line
+            raw = plain[1].split(delimiter)
+            cells = list(map(str.strip, raw))
+            if cells == raw:
+                raw = cells  # held once
+        else:
+            start = line
+            cells, raw, at, ends = _quoted_record(path, text, at, delimiter, line)
+            line += ends
+        if len(raw) > 1 or raw[0].strip():
+            yield Row(start, cells, raw)
+        line += 1
+
+
+def _quoted_record(
+    path: Path, text: str, at: int, delimiter: str, line: int
+) -> tuple[list[str], list[str], int, int]:
+    """Cells, raw cells, where the next record starts, and the line ends within the cells."""
     cells: list[str] = []
     raw: list[str] = []
-    line = start = 1
-    for match in _CELL[delimiter].finditer(text):
+    ends = 0
+    while match := _CELL[delimiter].match(text, at):
         quoted, rest, end = match.groups("")
         if quoted:
             closed = not rest or rest.isspace()
             cells.append(quoted[1:-1].replace('""', '"') if closed else quoted + rest)
-            line += len(_LINE_END.findall(quoted))
+            ends += len(_LINE_END.findall(quoted))
         elif rest[:1] == '"':
-            raise UserError("a quote is not closed; close or double it", where=path, line=line)
+            raise UserError(
+                "a quote is not closed; close or double it", where=path, line=line + ends
+            )
         else:
             cells.append(rest.strip())
         raw.append(quoted + rest)
-        if end == delimiter:
-            continue
-        if len(raw) > 1 or raw[0].strip():
-            records.append(Row(start, cells, raw))
-            if len(cells) != len(records[0].cells):
-                raise UserError(
-                    f"a row needs {len(records[0].cells)} columns like the first, "
-                    f"came with {len(cells)}",
-                    where=path,
-                    line=start,
-                )
-        cells, raw = [], []
-        if not end:
+        at = match.end()
+        if end != delimiter:
             break
-        line += 1
-        start = line
-    if not records:
-        raise UserError("the table is empty; it needs at least a header line", where=path)
-    return Table(path, delimiter, records)
+    return cells, raw, at, ends
 
 
 def digest(path: Path) -> str:
@@ -181,22 +223,16 @@ def digest(path: Path) -> str:
 def write_table(path: Path, rows: Iterable[Sequence[str]], delimiter: str) -> None:
     """Rows into a file that appears whole or not at all; read_table gives the same cells back.
 
+    A cell that a spreadsheet would take for a formula, as it starts with = + - or @, is written
+    as it is: tables are for programs, and whoever opens one by hand imports it as text.
+
     Raises:
         UserError: the file can't be written, or a name can't be written as UTF-8.
     """
     try:
-        # A device such as /dev/null is written to, never replaced.
-        if path.exists() and not path.is_file():
-            _write(path, rows, delimiter, "w")
-            return
-        beside = path.with_name(f".{path.name[:80]}.{uuid.uuid4().hex[:8]}.part")
-        try:
-            _write(beside, rows, delimiter, "x")
-            os.replace(beside, path)
-        finally:
-            beside.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"can't be written: {error.strerror or error}", where=path) from error
+        with replacing(path) as part, open(part, "w", encoding="utf-8", newline="") as file:
+            for row in rows:
+                file.write(delimiter.join(_as_cell(cell, delimiter) for cell in row) + "\n")
     except UnicodeEncodeError as error:
         name = error.object[:80].strip().encode("unicode_escape").decode()
         raise UserError(
@@ -217,6 +253,12 @@ def seconds_text(seconds: float) -> str:
     return text[:-3] + text[-3:].rstrip("0")
 
 
+@lru_cache(maxsize=1 << 16)
+def _number(text: str) -> float:
+    """The number, nan of any other text; the times of millions of events are often the same."""
+    return float(text) if _NUMBER.fullmatch(text) else math.nan
+
+
 def _read_text(path: Path) -> str:
     try:
         content = path.read_bytes()
@@ -229,12 +271,6 @@ def _read_text(path: Path) -> str:
         raise UserError(
             "a table must be UTF-8 text; save it as UTF-8", where=path, line=line
         ) from error
-
-
-def _write(path: Path, rows: Iterable[Sequence[str]], delimiter: str, mode: str) -> None:
-    with open(path, mode, encoding="utf-8", newline="") as file:
-        for row in rows:
-            file.write(delimiter.join(_as_cell(cell, delimiter) for cell in row) + "\n")
 
 
 def _as_cell(text: str, delimiter: str) -> str:

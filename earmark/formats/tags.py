@@ -1,6 +1,7 @@
 """Wide tables, a column a class: ``filename,class1,class2,...``, of 0/1 labels or probabilities."""
 
 from collections.abc import Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -66,10 +67,12 @@ def write_tags(
             f"probabilities must be ({len(filenames)}, {len(class_names)}), "
             f"came as {probabilities.shape}"
         )
-    rows = zip(filenames, probabilities.tolist(), strict=True)
-    ordered = sorted(rows, key=lambda row: row[0])
-    cells = ([filename, *(f"{value:.9g}" for value in values)] for filename, values in ordered)
-    write_table(path, [["filename", *class_names], *cells], COMMA)
+    ordered = sorted(range(len(filenames)), key=filenames.__getitem__)
+    cells = (
+        [filenames[row], *(f"{value:.9g}" for value in probabilities[row].tolist())]
+        for row in ordered
+    )
+    write_table(path, chain([["filename", *class_names]], cells), COMMA)
 
 
 def read_tags(path: Path) -> tuple[list[str], tuple[str, ...], NDArray[np.float64]]:

@@ -20,6 +20,7 @@ from earmark.formats.tables import (
     write_table,
 )
 
+_NEEDS_QUOTES = re.compile(r'[\t\r\n"]')
 _QUOTED_PART = r'\s*+"((?:[^"]++|"")*+)"\s*+'
 _PART = {
     separators: re.compile(
@@ -125,11 +126,10 @@ def _label_cell(table: Table, row: Row, index: int) -> str:
     Between tabs a comma needs no quotes, so that quotes about a whole cell are a label's own;
     unless the cell holds what a table's cell is quoted for, or the header is quoted too.
     """
-    text = row.cells[index]
-    quoted_cell = any(mark in text for mark in '\t\r\n"')
-    if table.delimiter == COMMA or quoted_cell or table.records[0].raw[index][:1] == '"':
+    text, raw = row.cells[index], row.raw[index]
+    if text == raw or table.delimiter == COMMA or _NEEDS_QUOTES.search(text):
         return text
-    return row.raw[index]
+    return text if table.records[0].raw[index][:1] == '"' else raw
 
 
 def _has_semicolon(text: str) -> bool:

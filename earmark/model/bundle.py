@@ -5,18 +5,17 @@ member (the averaged epochs of a run), ``README.md`` is the model card for peopl
 """
 
 import json
-import os
 from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import numpy as np
 import torch
 from pydantic import Field, ValidationError, model_validator
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 
 from earmark.config import (
@@ -31,9 +30,12 @@ from earmark.errors import UserError
 from earmark.features import Normaliser
 from earmark.model.build import build
 from earmark.model.network import Network
+from earmark.model.tensors import write_tensors
 from earmark.timeline import FrameClock
+from earmark.writing import replacing, writing
 
 FORMAT_VERSION = 1
+_TYPES = {torch.float32: "F32", torch.int64: "I64"}
 LARGEST_DESCRIPTION_BYTES = 64 * 2**20
 
 
@@ -223,36 +225,49 @@ def save(
         states: the weights of each member.
         card: the text of ``README.md``.
     """
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     tensors = {
-        f"{number}/{name}": tensor.detach().cpu().contiguous()
+        f"{number}/{name}": tensor
         for number, state in enumerate(states)
         for name, tensor in state.items()
     }
-    (folder / ".model.safetensors.partial").unlink(missing_ok=True)
-    save_file(tensors, folder / ".model.safetensors.partial")
-    _into_place(folder, "model.safetensors")
+    write_tensors(folder / "model.safetensors", tensors)
     save_description(folder, description, card)
 
 
 def save_description(folder: Path, description: Description | FusedDescription, card: str) -> None:
     """Writes ``README.md`` and ``model.json`` of a folder that has all else."""
     text = json.dumps(description.model_dump(mode="json"), indent=1, ensure_ascii=False)
-    (folder / ".README.md.partial").write_text(card, encoding="utf-8")
-    (folder / ".model.json.partial").write_text(text + "\n", encoding="utf-8")
-    _into_place(folder, "README.md", "model.json")
+    # Both are written before either takes its place: the card first, model.json last.
+    with (
+        _replacing(folder / "model.json") as described,
+        _replacing(folder / "README.md") as explained,
+    ):
+        described.write_text(text + "\n", encoding="utf-8")
+        explained.write_text(card, encoding="utf-8")
 
 
-def _into_place(folder: Path, *names: str) -> None:
-    for name in names:
-        with open(folder / f".{name}.partial", "rb") as file:
-            os.fsync(file.fileno())
-        os.replace(folder / f".{name}.partial", folder / name)
+def _replacing(path: Path) -> AbstractContextManager[Path]:
+    return replacing(path, beside=path.with_name(f".{path.name}.partial"), lasting=True)
 
 
 def members_of(folder: Path, description: FusedDescription) -> list[Path]:
-    """The model folders of a fused model's members."""
-    return [folder / member for member in description.members]
+    """The model folders of a fused model's members.
+
+    Raises:
+        UserError: a link leads anywhere else, or two are one.
+    """
+    members = [folder / member for member in description.members]
+    real: set[Path] = set()
+    for member in members:
+        found = member.resolve()
+        if found.parent != folder.resolve() / "members" or found in real:
+            raise UserError(
+                "a member must be a folder of its own in its model's; copy it there", where=member
+            )
+        real.add(found)
+    return members
 
 
 def read_description(folder: Path) -> Description | FusedDescription:
@@ -264,7 +279,7 @@ def read_description(folder: Path) -> Description | FusedDescription:
         raise UserError(f"is larger than {LARGEST_DESCRIPTION_BYTES} bytes", where=path)
     try:
         raw = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise UserError(f"must be JSON ({error})", where=path) from error
     found = raw.get("format_version") if isinstance(raw, dict) else None
     if found != FORMAT_VERSION:
@@ -297,31 +312,68 @@ def read_description(folder: Path) -> Description | FusedDescription:
 
 
 def load(folder: Path) -> Bundle:
-    """A system from its model folder, its networks ready to predict; a fused model is not one."""
+    """A system from its model folder, its networks ready to predict; a fused model is not one.
+
+    Memory is of the size of the files, whatever these say: names, shapes and types of the weights
+    are compared before any is read or a network made.
+
+    Raises:
+        UserError: a file is damaged, or the two don't agree.
+    """
     description = read_description(folder)
     if isinstance(description, FusedDescription):
         raise UserError("is a fused model; name one of its members", where=folder)
     path = folder / "model.safetensors"
-    states: list[dict[str, Tensor]] = [{} for _ in range(description.members)]
+    if not path.is_file():
+        raise UserError("can't be read as the model's weights: there is no such file", where=path)
     try:
         with safe_open(path, framework="pt") as file:
-            for name in file.keys():  # noqa: SIM118
-                number, _, key = name.partition("/")
-                states[int(number)][key] = file.get_tensor(name)
-    except (OSError, SafetensorError, ValueError, IndexError) as error:
+            _check_weights(path, file, description)
+            networks = [
+                _network(path, file, description, number) for number in range(description.members)
+            ]
+    except (OSError, SafetensorError) as error:
         raise UserError(f"can't be read as the model's weights ({error})", where=path) from error
-    networks = []
-    for state in states:
-        network = description.network()
-        try:
-            network.load_state_dict(state)
-        except RuntimeError as error:
-            raise UserError(f"does not fit model.json: {error}", where=path) from error
-        expected = network.state_dict()
-        for name, tensor in state.items():
-            if tensor.dtype != expected[name].dtype or not bool(torch.isfinite(tensor).all()):
-                raise UserError(
-                    f"'{name}' must be finite and of type {expected[name].dtype}", where=path
-                )
-        networks.append(network.eval().requires_grad_(False))
     return Bundle(description, tuple(networks))
+
+
+def _check_weights(path: Path, file: Any, description: Description) -> None:
+    """Refuses weights that are not those of the members, by what the file's header says of them."""
+    try:
+        with torch.device("meta"):  # has shapes, and no memory
+            expected = description.network().state_dict()
+    except (RuntimeError, ValueError) as error:
+        raise UserError(
+            f"no network can be made: {error}", where=path.with_name("model.json")
+        ) from error
+    wanted = {
+        f"{number}/{name}": tensor
+        for number in range(description.members)
+        for name, tensor in expected.items()
+    }
+    names = set(file.keys())
+    if odd := sorted(wanted.keys() ^ names):
+        how = "lacks" if odd[0] in wanted else "has no place for"
+        raise UserError(f"does not fit model.json: it {how} '{odd[0][:80]}'", where=path)
+    for name, tensor in wanted.items():
+        found = file.get_slice(name)
+        came, must = found.get_shape(), list(tensor.shape)
+        if came != must:
+            raise UserError(
+                f"does not fit model.json: '{name}' must be of shape {must}, is of {came}",
+                where=path,
+            )
+        if found.get_dtype() != _TYPES[tensor.dtype]:
+            raise UserError(
+                f"'{name}' must be of type {tensor.dtype}, is of {found.get_dtype()}", where=path
+            )
+
+
+def _network(path: Path, file: Any, description: Description, member: int) -> Network:
+    network = description.network()
+    state = {name: file.get_tensor(f"{member}/{name}") for name in network.state_dict()}
+    for name, tensor in state.items():
+        if not bool(torch.isfinite(tensor).all()):
+            raise UserError(f"'{member}/{name}' must be finite", where=path)
+    network.load_state_dict(state)
+    return network.eval().requires_grad_(False)

@@ -7,7 +7,7 @@ from earmark.config import CrnnSettings
 from earmark.features import Normaliser
 from earmark.model.gating import GatedConv, ReluConv
 from earmark.model.localisation import Localisation, Localised
-from earmark.model.masking import MaskedMaxPool
+from earmark.model.masking import MaskedMaxPool, widened
 from earmark.model.network import Network
 from earmark.model.recurrent import BiGru, GatedBiGru
 
@@ -48,7 +48,7 @@ class GatedCRNN(Network):
     def localise(self, features: Tensor, lengths: Tensor | None) -> Localised:
         frames, lengths = self._frames(features, lengths)
         with torch.autocast(features.device.type, enabled=False):
-            frames = frames.float()
+            frames = widened(frames)
             if self.recurrent is not None:
                 frames = self.recurrent(frames, lengths)
             frames = nn.functional.dropout(frames, self.settings.dropout, self.training)

@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
 
-from earmark.model.masking import frame_mask
+from earmark.model.masking import frame_mask, widened
 
 
 class Localised(NamedTuple):
@@ -104,7 +104,7 @@ class Localisation(nn.Module):
     def forward(self, inputs: Tensor, lengths: Tensor | None = None) -> Localised:
         if inputs.shape[1] == 0:
             raise ValueError("localisation needs at least one frame")
-        frame_logits: Tensor = self.classifier(inputs).float()
+        frame_logits: Tensor = widened(self.classifier(inputs))
         beyond = None if lengths is None else ~frame_mask(lengths, inputs.shape[1])[:, :, None]
         log_weights = self._log_weights(inputs, frame_logits, beyond)
         if beyond is not None:
@@ -113,7 +113,7 @@ class Localisation(nn.Module):
 
     def _log_weights(self, inputs: Tensor, frame_logits: Tensor, beyond: Tensor | None) -> Tensor:
         if self.localiser is not None:
-            attention: Tensor = self.localiser(inputs).float()
+            attention: Tensor = widened(self.localiser(inputs))
             # Over time, the softmax's denominator cancels in eq. 4.
             return attention.log_softmax(dim=2) if self.kind == "attention" else attention
         if self.kind == "linear_softmax":

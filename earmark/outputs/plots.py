@@ -1,7 +1,5 @@
 """A picture of a recording: its spectrogram, frame probabilities and events (paper, Fig. 2)."""
 
-import os
-import uuid
 import warnings
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -16,6 +14,7 @@ from earmark.errors import UserError
 from earmark.events import Event
 from earmark.scores import ScoreTrack
 from earmark.timeline import FrameClock
+from earmark.writing import replacing
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -104,15 +103,8 @@ def draw(
     """
     prepare(path)
     content = _png(figure(spectrogram, track, detected, reference, title))
-    beside = path.with_name(f".{path.name[:80]}.{uuid.uuid4().hex[:8]}.part")
-    try:
-        try:
-            beside.write_bytes(content)
-            os.replace(beside, path)
-        finally:
-            beside.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"can't be written: {error.strerror or error}", where=path) from error
+    with replacing(path) as part:
+        part.write_bytes(content)
 
 
 def prepare(path: Path) -> None:

@@ -1,10 +1,10 @@
 """Every system on the same data, over several seeds: the paper's tables."""
 
 import json
-import os
 import shutil
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,6 +29,7 @@ from earmark.tasks.progress import counted, progress, say
 from earmark.tasks.recordings import failure_lines, made_folder
 from earmark.tasks.training import DEFAULT_VALIDATION, train
 from earmark.tasks.training_data import check_held_out, check_known, found, gather, readable
+from earmark.writing import filling, replacing, writing
 
 if TYPE_CHECKING:
     from earmark.inference.recogniser import Recogniser
@@ -249,7 +250,9 @@ class _Plan:
         }
         made_folder(self.out)
         note = self.out / "comparison.json"
-        with FileLock(self.out / ".lock"):
+        with ExitStack() as held:
+            with writing(self.out):
+                held.enter_context(FileLock(self.out / ".lock"))
             if note.exists():
                 try:
                     begun = dict(json.loads(note.read_text(encoding="utf-8")))
@@ -294,7 +297,7 @@ class _Plan:
     def note(self, recipe: str, seed: int, trace: str) -> None:
         path = self.result(recipe, seed).with_suffix(".error.txt")
         made_folder(path.parent)
-        path.write_text(trace, encoding="utf-8")
+        _into_place(path, trace)
 
     def borrow_members(self, recipe: str, seed: int) -> None:
         """Puts models that are there already where a fusion would train the same ones."""
@@ -304,8 +307,9 @@ class _Plan:
             if self.result(member, seed).exists() and not here.exists():
                 partial = here.with_name(f".{here.name}.partial")
                 shutil.rmtree(partial, ignore_errors=True)
-                shutil.copytree(self.model(member, seed), partial)
-                partial.rename(here)
+                with writing(here), filling(partial):
+                    shutil.copytree(self.model(member, seed), partial)
+                    partial.rename(here)
 
     def has_members(self, recipe: str, seed: int) -> bool:
         """Whether all that a fusion can borrow is there; of another row nothing is missing."""
@@ -417,6 +421,5 @@ def _write(path: Path, content: object) -> None:
 
 
 def _into_place(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(text, encoding="utf-8")
-    os.replace(partial, path)
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")

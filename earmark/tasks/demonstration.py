@@ -15,6 +15,7 @@ from earmark.tasks.progress import say
 from earmark.tasks.recordings import made_folder
 from earmark.tasks.synthesis import mix_data_set
 from earmark.tasks.training import train
+from earmark.writing import replacing, writing
 
 MARK = ".earmark-demo"
 SOUNDS_OF_CLASS = 40
@@ -124,6 +125,8 @@ def _clear(out: Path) -> None:
         if not out.is_dir() or any(out.iterdir()):
             raise UserError("the demo needs a new or empty folder; name another", where=out)
     elif out.exists():
-        shutil.rmtree(out)
+        with writing(out):
+            shutil.rmtree(out)
     made_folder(out)
-    (out / MARK).write_text(json.dumps("made by earmark demo; made anew by the next one") + "\n")
+    with replacing(out / MARK) as part:
+        part.write_text(json.dumps("made by earmark demo; made anew by the next one") + "\n")

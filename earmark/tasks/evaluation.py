@@ -1,8 +1,6 @@
 """``evaluate``: how good predicted tags or events are, held against a reference."""
 
 import math
-import os
-import uuid
 from collections.abc import Mapping, Sequence
 from json import dumps
 from pathlib import Path
@@ -39,6 +37,7 @@ from earmark.tasks.evaluation_inputs import (
     read_reference,
     tuned_here,
 )
+from earmark.writing import replacing
 
 __all__ = ["Evaluation", "evaluate"]
 
@@ -403,16 +402,5 @@ def _page(
 
 def _write(path: Path, text: str) -> None:
     """Writes a file that appears whole or not at all."""
-    beside = path.with_name(f".{path.name[:80]}.{uuid.uuid4().hex[:8]}.part")
-    try:
-        # A device such as /dev/stdout is written to, never replaced.
-        if path.exists() and not path.is_file():
-            path.write_text(text, encoding="utf-8")
-            return
-        try:
-            beside.write_text(text, encoding="utf-8")
-            os.replace(beside, path)
-        finally:
-            beside.unlink(missing_ok=True)
-    except OSError as error:
-        raise UserError(f"can't be written: {error.strerror or error}", where=path) from error
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8")

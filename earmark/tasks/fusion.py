@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from earmark.errors import UserError
 from earmark.tasks.recordings import made_folder
 from earmark.tasks.training import TrainingReport
+from earmark.writing import filling, writing
 
 if TYPE_CHECKING:
     from earmark.inference.fusion import FusedRecogniser
@@ -85,19 +86,17 @@ def fuse(
             raise UserError(f"the models have no class '{unknown[0]}'", where=validation)
         if not labels:
             raise UserError("validation needs at least one clip with a tag", where=validation)
-    new = not out.exists()
-    partial = made_folder(out) / ".partial"
-    try:
-        for number, model in enumerate(models):
-            _copy(model, partial / MEMBERS / str(number))
+    with filling(out):
+        partial = made_folder(out) / ".partial"
+        with writing(out):
+            for number, model in enumerate(models):
+                _copy(model, partial / MEMBERS / str(number))
         names = [f"{MEMBERS}/{number}" for number in range(len(models))]
         description = _write(partial, names, FusedRecogniser(members), held)
-        for name in (MEMBERS, "README.md", "model.json"):  # which comes last
-            os.replace(partial / name, out / name)
-        partial.rmdir()
-    except BaseException:
-        shutil.rmtree(out if new else partial, ignore_errors=True)
-        raise
+        with writing(out):
+            for name in (MEMBERS, "README.md", "model.json"):  # which comes last
+                os.replace(partial / name, out / name)
+            partial.rmdir()
     return Fused(out, len(models), description.validation)
 
 

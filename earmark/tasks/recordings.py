@@ -1,62 +1,70 @@
 """The same work on many recordings: bad ones are listed, the others done."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
-from typing import TypeVar
 
 from earmark.audio import AudioError, find_recordings
 from earmark.errors import UserError
 from earmark.inference.pipeline import side_by_side
 from earmark.tasks.progress import progress
 
-Result = TypeVar("Result")
+
+def found_recordings(recordings: Sequence[Path]) -> dict[str, Path]:
+    """Files, and those in folders, by name. Raises UserError if there is none."""
+    if not recordings:
+        raise UserError("give at least one recording, or a folder of them")
+    return dict(find_recordings(recordings))
 
 
 def each_recording(
-    recordings: Sequence[Path], what: str, work: Callable[[str, Path], Result], at_once: int = 1
-) -> tuple[dict[str, Result], list[str]]:
-    """What ``work(name, path)`` gives for each recording by name, and a line for each failure.
-
-    Both are in the order of the recordings, however many are worked on at once.
+    recordings: Mapping[str, Path],
+    what: str,
+    work: Callable[[str, Path], None],
+    at_once: int = 1,
+) -> list[str]:
+    """Does ``work(name, path)`` for each recording; gives a line for each failure, in order.
 
     Args:
-        recordings: files, and folders that are searched.
+        recordings: files by name.
         what: for the progress bar.
         work: raises AudioError for a recording that can't be read; called in threads.
         at_once: how many recordings are worked on at a time.
-
-    Raises:
-        AudioError: if no recording at all could be read.
-        UserError: if there is none to read.
     """
+    failures = []
+
+    def of_one(recording: tuple[str, Path]) -> None:
+        work(*recording)
+
     if not recordings:
-        raise UserError("give at least one recording, or a folder of them")
-    found = find_recordings(recordings)
-    results: dict[str, Result] = {}
-    failures: list[AudioError] = []
-
-    def of_one(recording: tuple[str, Path]) -> Result:
-        name, path = recording
-        if not _is_unicode(name):
-            raise AudioError(f"{name!r}: a recording's name must be Unicode; rename it")
-        return work(name, path)
-
+        return []
     with (
-        progress(what, len(found)) as step,
-        closing(side_by_side(of_one, found, min(at_once, len(found)))) as all_of_them,
+        progress(what, len(recordings)) as step,
+        closing(side_by_side(of_one, recordings.items(), min(at_once, len(recordings)))) as all_,
     ):
-        for (name, _), done in zip(found, all_of_them, strict=True):
+        for done in all_:
             try:
-                results[name] = done.result()
+                done.result()
             except AudioError as error:
-                failures.append(error)
+                failures.append(str(error))
             step()
-    if failures and not results:
+    return failures
+
+
+def refuse_name(name: str) -> None:
+    """Raises AudioError for a recording whose name can't be written to a table."""
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise AudioError(f"{name!r}: a recording's name must be Unicode; rename it") from None
+
+
+def refuse_if_all_failed(failures: Sequence[str], done: int) -> None:
+    """Raises AudioError if no recording at all could be read."""
+    if failures and not done:
         if len(failures) == 1:
-            raise failures[0]
+            raise AudioError(failures[0])
         raise AudioError(f"none of {len(failures)} recordings can be read; first: {failures[0]}")
-    return results, [str(failure) for failure in failures]
 
 
 def failure_lines(failures: Sequence[str], what: str = "could not be read") -> list[str]:
@@ -79,11 +87,3 @@ def in_made_folder(path: Path) -> Path:
     """The path, in a folder that exists now."""
     made_folder(path.parent)
     return path
-
-
-def _is_unicode(name: str) -> bool:
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

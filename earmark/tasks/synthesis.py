@@ -1,6 +1,5 @@
 """``synth``: a labelled data set of scenes, mixed from isolated sounds."""
 
-import shutil
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -31,6 +30,7 @@ from earmark.formats.tables import TAB, write_table
 from earmark.formats.weak import write_weak
 from earmark.tasks.progress import in_short, progress
 from earmark.tasks.recordings import made_folder
+from earmark.writing import filling
 
 _DEFAULTS = SceneSettings()
 
@@ -133,11 +133,8 @@ def synth(
     sounds, too_short = _find_sounds(sounds_table, audio, folds, settings)
     backgrounds = _find_backgrounds(background_audio, settings)
 
-    try:
+    with filling(out):
         counts = mix_data_set(sounds, settings, out, scenes, seed, backgrounds)
-    except UserError:
-        shutil.rmtree(out)  # it was empty: leave nothing half-made behind
-        raise
     return SynthReport(out, scenes, counts, len(sounds), too_short)
 
 

@@ -1,5 +1,6 @@
 """Clip-level tags in, a model folder out."""
 
+import os
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -8,6 +9,7 @@ from earmark.config import merge, parse_assignments
 from earmark.errors import UserError
 from earmark.recipes import DEFAULT as DEFAULT_RECIPE
 from earmark.recipes import systems
+from earmark.tasks.progress import console
 from earmark.tasks.training_data import gather
 
 DEFAULT_VALIDATION = "0.15"
@@ -51,6 +53,7 @@ def train(
     fuse_epochs: int | None = None,
     seed: int = 0,
     device: str = "auto",
+    processes: int = 1,
     resume: bool = False,
     skip_missing: bool = False,
     labels_format: str = "auto",
@@ -58,6 +61,9 @@ def train(
     licence: str = "not stated",
 ) -> TrainingReport:
     """Trains a model on clip-level tags.
+
+    ``torchrun`` starts it on several GPUs and machines, which share the folders: each process then
+    has a part of every batch.
 
     Args:
         labels: a table of tags (weak, segments, wide, ESC-50, DCASE 2017, AudioSet; of a strong
@@ -72,9 +78,11 @@ def train(
         set: settings of your own, as section.key=value.
         fuse_epochs: how many epochs are averaged: the best on the validation clips, without any
             the last (the same as training.fuse_epochs).
-        seed: the same seed gives the same model on the same machine.
+        seed: the same seed gives the same model on the same machine and number of processes.
         device: auto, cpu, cuda or mps.
-        resume: goes on where an interrupted training into ``out`` was.
+        processes: how many of this machine train together; each needs a GPU, or a share of cores.
+        resume: goes on where an interrupted training into ``out`` was; on another number of
+            processes, too, though dropout then draws otherwise than it would have.
         skip_missing: leaves out clips whose audio is missing or can't be read.
         labels_format: how to read ``labels`` where "auto" guesses wrong.
         class_names: AudioSet's class_labels_indices.csv, for tables of MIDs; one beside the
@@ -83,13 +91,29 @@ def train(
 
     Raises:
         UserError: settings, tables or recordings that can't be used.
+        ChildProcessError: one of several processes has ended early; says which one, and why. The
+            last epoch stays to resume from.
     """
+    arguments = locals() | {"processes": 1}
     if not 0 <= seed < 2**63:
         raise UserError(f"a seed must be at least 0 and below 2**63, came as {seed}")
     own = parse_assignments(set)
     if fuse_epochs is not None:
         own = merge(own, {"training": {"fuse_epochs": fuse_epochs}})
     settings = systems(recipe, own)
+    if processes < 1:
+        raise UserError(f"processes must be at least 1, came as {processes}")
+    if processes > 1:
+        if "RANK" in os.environ:
+            raise UserError("torchrun starts the processes already; leave out --processes")
+        from earmark.training.launch import launch
+
+        try:
+            return launch(processes, train, **arguments)
+        except ChildProcessError as error:
+            raise ChildProcessError(f"--resume can go on with what is done; {error}") from error
+    if os.environ.get("RANK", "0") != "0":
+        console.quiet = True  # the first process speaks
     data = gather(
         labels,
         audio,
@@ -101,8 +125,10 @@ def train(
         seed=seed,
     )
     # Torch takes a second to import: errors in what the user typed should not wait for it.
-    from earmark.tasks.fusion import train_members
+    from earmark.tasks.fusion import MEMBERS, train_members
     from earmark.tasks.training_run import TrainingRun
+    from earmark.training.devices import choose_device
+    from earmark.training.launch import joined
 
     def complete(name: str, out: Path) -> TrainingReport:
         run = TrainingRun(
@@ -114,9 +140,18 @@ def train(
             device=device,
             skip_missing=skip_missing,
             licence=licence,
+            group=group,
         )
         return run.complete(resume=resume)
 
-    if list(settings) == [recipe]:
-        return complete(recipe, out)
-    return train_members(data, list(settings), complete, out, device=device, resume=resume)
+    with joined(choose_device(device)) as group:
+        if list(settings) == [recipe]:
+            return complete(recipe, out)
+        if group.rank == 0:
+            report = train_members(
+                data, list(settings), complete, out, device=device, resume=resume
+            )
+        else:
+            for name in settings:
+                report = complete(name, out / MEMBERS / Path(name).stem)
+        return group.from_first(lambda: report)

@@ -13,11 +13,12 @@ from typing import Any
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy import sparse
 
 from earmark.audio import AudioError, duration_seconds
 from earmark.config import Settings
 from earmark.data.clips import ClipFeatures, clip_features
-from earmark.data.labels import Clip
+from earmark.data.labels import Clip, tag_matrix
 from earmark.data.sampler import BalancedSampler, ShuffledSampler
 from earmark.data.windows import windows
 from earmark.errors import UserError
@@ -35,7 +36,9 @@ from earmark.tasks.training_data import TrainingData
 from earmark.tasks.tuned_rules import Chosen, choose_on_events, choose_on_tags, choose_untuned
 from earmark.training.checkpoint import load_tensors, restore, save_tensors, training_state
 from earmark.training.devices import choose_device, choose_precision, keep_freed_memory
+from earmark.training.launch import ALONE, Group
 from earmark.training.loop import Batch, train_epoch
+from earmark.writing import replacing, writing
 
 CLIPS_AT_ONCE = 16
 
@@ -71,17 +74,18 @@ class Log:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelledFeatures:
-    """Clips that could be read, their features, and their tags (N, K)."""
+    """Clips that could be read, their features, and their tags (N, K), sparse."""
 
     clips: list[Clip]
     features: ClipFeatures
-    tags: NDArray[np.bool_]
+    tags: sparse.csr_array
 
 
 class TrainingRun:
     """A training of ``data`` with ``settings`` into the folder ``out``.
 
-    Features, checkpoints and the log live in ``out/training``; the log stays.
+    Features, checkpoints and the log live in ``out/training``; the log stays. Of the processes
+    of ``group`` the first alone writes; all of them learn, and read what it wrote.
     """
 
     def __init__(
@@ -95,6 +99,7 @@ class TrainingRun:
         device: str,
         skip_missing: bool,
         licence: str,
+        group: Group = ALONE,
     ) -> None:
         self.data = data
         self.settings = settings
@@ -105,18 +110,24 @@ class TrainingRun:
         self.precision = choose_precision(settings.training.precision, self.device)
         self.skip_missing = skip_missing
         self.licence = licence
+        self.group = group
         self.folder = out / "training"
         # On the CPU whatever the device: decoding takes longer, and the numbers are the same.
         self.extractor = FeatureExtractor(settings.features)
 
     def complete(self, *, resume: bool) -> TrainingReport:
         """Runs, or goes on, to the end; gives what a finished run has already."""
-        finished = self._prepare(resume)
+        finished = self.group.from_first(lambda: self._prepare(resume))
         if finished is not None:
             say(f"{self.out} is finished; nothing is left to do")
             return finished
+        self.group.from_first(self._read_clips)
+        log = self._fit()
+        return self.group.from_first(lambda: self._finished(log))
+
+    def _read_clips(self) -> None:
+        """All clips are read first: what can't be read should not stop hours of training."""
         try:
-            # All clips are read first: what can't be read should not stop hours of training.
             _ = self._training, self._validation
         except UserError:
             # Nothing was learnt yet: leave nothing half-made behind.
@@ -125,7 +136,9 @@ class TrainingRun:
                 if not any(self.out.iterdir()) and not self.out.is_symlink():
                     self.out.rmdir()
             raise
-        description = self._finish(self._fit())
+
+    def _finished(self, log: Log) -> TrainingReport:
+        description = self._finish(log)
         self._clear()
         return self._report(description)
 
@@ -178,8 +191,8 @@ class TrainingRun:
             if self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
                 raise UserError("the folder for the model must be new or empty", where=self.out)
             made_folder(self.folder)
-            partial.write_text(json.dumps({"key": self._key}) + "\n", encoding="utf-8")
-            partial.replace(note)
+            with replacing(note, beside=partial) as part:
+                part.write_text(json.dumps({"key": self._key}) + "\n", encoding="utf-8")
             return None
         if not resume:
             raise UserError(
@@ -213,8 +226,8 @@ class TrainingRun:
     @cached_property
     def _training(self) -> LabelledFeatures:
         labelled = self._labelled(self.data.training, "training")
-        for k, name in enumerate(self.data.class_names):
-            if not labelled.tags[:, k].any():
+        for name, clips in zip(self.data.class_names, labelled.tags.sum(axis=0), strict=True):
+            if not clips:
                 raise UserError(f"no clip of class '{name}' can be read; leave the class out")
         return labelled
 
@@ -264,9 +277,7 @@ class TrainingRun:
             )
         self._report_unreadable(features.failures, len(clips))
         readable = [clips[number] for number in features.readable]
-        names = self.data.class_names
-        tags = np.array([[label in clip.labels for label in names] for clip in readable])
-        return LabelledFeatures(readable, features, tags)
+        return LabelledFeatures(readable, features, tag_matrix(readable, self.data.class_names))
 
     def _report_unreadable(self, failures: Sequence[str], clips: int) -> None:
         """Lists clips that can't be read; raises UserError unless they may be skipped."""
@@ -298,25 +309,29 @@ class TrainingRun:
         optimiser = torch.optim.Adam(network.parameters(), training.learning_rate)
         sampler = self._sampler()
         log = self._resumed(network, optimiser)
+        self.group.unite(network)
         for _ in log.epochs:  # the sampler's state is where its draws have led
             for _ in sampler.epoch():
                 pass
         for number in range(len(log.epochs) + 1, training.epochs + 1):
             started = time.monotonic()
             what = f"epoch {number} of {training.epochs}"
+            self.group.seed_epoch(self.seed, number)
             with progress(what, sampler.batches_per_epoch) as step:
                 loss = train_epoch(
                     network,
                     self._batches(sampler.epoch()),
                     optimiser,
                     precision=self.precision,
+                    group=self.group,
                     after_step=step,
                 )
             self._check_finite(network)
             score = self._validate(network)
             epoch = Epoch(number, loss, score, time.monotonic() - started)
             log.add(epoch, training.fuse_epochs)
-            self._save(network, optimiser, log)
+            if self.group.rank == 0:
+                self._save(network, optimiser, log)
             shown = "" if score is None else f", validation mAP {score:.3f}"
             say(f"{what}: loss {loss:.4f}{shown} ({epoch.seconds:.0f} s)")
         return log
@@ -324,7 +339,7 @@ class TrainingRun:
     def _sampler(self) -> BalancedSampler | ShuffledSampler:
         training, tags = self.settings.training, self._training.tags
         if not training.balance:
-            return ShuffledSampler(len(tags), training.batch_size, self.seed)
+            return ShuffledSampler(tags.shape[0], training.batch_size, self.seed)
         sampler = BalancedSampler(tags, training.batch_size, training.balance_ratio, self.seed)
         draws, positives = sampler.draw_probabilities[:-1], sampler.positive_shares
         say(
@@ -334,13 +349,23 @@ class TrainingRun:
         return sampler
 
     def _batches(self, drawn: Iterator[NDArray[np.int64]]) -> Iterator[Batch]:
-        for numbers in drawn:
-            features, lengths = self._training.features.batch(numbers)
+        for of_all in drawn:
+            numbers = self.group.part(of_all)
+            features, lengths = self._features(numbers)
             yield Batch(
                 torch.from_numpy(features),
                 None if lengths is None else torch.from_numpy(lengths),
-                torch.from_numpy(self._training.tags[numbers].astype(np.float32)),
+                torch.from_numpy(self._training.tags[numbers].toarray().astype(np.float32)),
+                None if self.group.size == 1 else len(of_all),
             )
+
+    def _features(
+        self, numbers: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
+        """Features (B, T, F) of training clips and their lengths; of no clip, of one frame."""
+        if len(numbers):
+            return self._training.features.batch(numbers)
+        return np.zeros((0, 1, self.settings.features.mel_bands), np.float32), None
 
     def _resumed(self, network: Network, optimiser: torch.optim.Optimizer) -> Log:
         if not self._checkpoint.exists():
@@ -365,42 +390,52 @@ class TrainingRun:
         notes = {**asdict(log), "features": self._training.features.key}
         save_tensors(self._checkpoint, training_state(network, optimiser), notes)
         kept = {self._epoch_file(number) for number in log.kept}
-        for file in set(self.folder.glob("epoch_*.safetensors")) - kept:
-            file.unlink()
+        with writing(self.folder):
+            for file in set(self.folder.glob("epoch_*.safetensors")) - kept:
+                file.unlink()
         lines = "".join(json.dumps(epoch) + "\n" for epoch in notes["epochs"])
-        (self.folder / "log.jsonl").write_text(lines, encoding="utf-8")
+        with replacing(self.folder / "log.jsonl") as part:
+            part.write_text(lines, encoding="utf-8")
 
     def _validate(self, network: Network) -> float | None:
         """mAP of the network's tags on the validation clips, None if there are none."""
         held = self._validation
         if held is None:
             return None
-        posteriors = self._posteriors(network, held.features)
-        scores = tagging_scores(held.tags, posteriors, 0.5, self.data.class_names)
-        return scores.mean_average_precision if held.tags.any() else None
+        posteriors = self._posteriors(network, held.features, group=self.group)
+        scores = tagging_scores(held.tags.toarray(), posteriors, 0.5, self.data.class_names)
+        return scores.mean_average_precision if held.tags.nnz else None
 
     def _check_finite(self, network: Network) -> None:
         """The last step's loss is of the weights before it: these may have blown up since."""
-        if not np.isfinite(self._posteriors(network, self._training.features, CLIPS_AT_ONCE)).all():
+        clips = self._training.features
+        if not np.isfinite(self._posteriors(network, clips, CLIPS_AT_ONCE)).all():
             raise UserError("probabilities must stay finite; lower training.learning_rate")
 
     @torch.inference_mode()
     def _posteriors(
-        self, network: Network, clips: ClipFeatures, most: int | None = None
+        self,
+        network: Network,
+        clips: ClipFeatures,
+        most: int | None = None,
+        group: Group = ALONE,
     ) -> NDArray[np.float32]:
-        """(N, K) probabilities of clips, of the first ``most`` of them if given."""
+        """(N, K) probabilities of clips, of the first ``most`` of them if given.
+
+        The processes of ``group`` share the work, and each gets all of them.
+        """
         network.eval()
-        found = []
         count = len(clips.lengths[:most])
-        for first in range(0, count, CLIPS_AT_ONCE):
+        found = torch.zeros(count, len(self.data.class_names))
+        for first in range(0, count, CLIPS_AT_ONCE)[group.rank :: group.size]:
             numbers = np.arange(first, min(first + CLIPS_AT_ONCE, count))
             features, lengths = clips.batch(numbers)
             output = network(
                 torch.from_numpy(features).to(self.device),
                 None if lengths is None else torch.from_numpy(lengths).to(self.device),
             )
-            found.append(output.clip_probabilities.cpu().numpy())
-        return np.concatenate(found)
+            found[first : first + len(numbers)] = output.clip_probabilities
+        return group.sum(found).numpy()
 
     # The model
 
@@ -423,7 +458,7 @@ class TrainingRun:
         else:
             posteriors = np.mean([self._posteriors(n, held.features) for n in networks], axis=0)
             chosen = choose_on_tags(
-                data.held, data.class_names, decoding, tuning, held.tags, posteriors
+                data.held, data.class_names, decoding, tuning, held.tags.toarray(), posteriors
             )
         if not data.held.timed:
             return chosen

@@ -1,26 +1,20 @@
 """Where a run was: one file that is replaced whole after every epoch, without any pickle."""
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from earmark.errors import UserError
+from earmark.model.tensors import write_tensors
 
 
 def save_tensors(path: Path, tensors: dict[str, Tensor], notes: dict[str, Any]) -> None:
-    """Writes named tensors and JSON notes beside ``path`` and moves them into place."""
-    partial = path.with_name(f".{path.name}.partial")
-    copies = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    save_file(copies, partial, {"notes": json.dumps(notes)})
-    with open(partial, "rb") as file:
-        os.fsync(file.fileno())
-    os.replace(partial, path)
+    """Writes named tensors and JSON notes into a file that appears whole or not at all."""
+    write_tensors(path, tensors, {"notes": json.dumps(notes)})
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:

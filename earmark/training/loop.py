@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from earmark.errors import UserError
+from earmark.training.launch import ALONE, Group
 from earmark.training.loss import tag_loss
 
 
@@ -18,11 +19,13 @@ class Batch:
         features: (B, T, F).
         lengths: (B,) frames of each clip, or None where all clips fill the batch.
         tags: (B, K) 0 or 1.
+        of_clips: how many the whole batch has, where other processes have other parts of it.
     """
 
     features: Tensor
     lengths: Tensor | None
     tags: Tensor
+    of_clips: int | None = None
 
 
 def train_epoch(
@@ -31,15 +34,19 @@ def train_epoch(
     optimiser: torch.optim.Optimizer,
     *,
     precision: str,
+    group: Group = ALONE,
     after_step: Callable[[], None] = lambda: None,
 ) -> float:
     """One pass over ``batches``; gives the mean loss.
+
+    Of several processes each passes over its parts of the same batches, and gets the same loss.
 
     Args:
         network: features (B, T, F), lengths -> Localised; its device is used.
         batches: at least one.
         optimiser: over the network's parameters.
         precision: of the convolutions, ``float32`` or ``bfloat16``; the rest is float32.
+        group: the processes that train together, which the network was united for.
         after_step: called after each step.
 
     Raises:
@@ -54,11 +61,14 @@ def train_epoch(
         lengths = None if batch.lengths is None else batch.lengths.to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             output = network(features, lengths)
-        loss = tag_loss(output.log_present, output.log_absent, batch.tags.to(device))
+        loss = tag_loss(
+            output.log_present, output.log_absent, batch.tags.to(device), batch.of_clips
+        )
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
+        of_all = group.sum_gradients(network, loss)
         optimiser.step()
-        value = loss.item()
+        value = of_all.item()
         if not value < float("inf"):
             raise UserError(
                 f"the loss must stay finite, but became {value} in step {steps + 1} of an epoch; "

@@ -3,7 +3,9 @@
 from torch import Tensor
 
 
-def tag_loss(log_present: Tensor, log_absent: Tensor, tags: Tensor) -> Tensor:
+def tag_loss(
+    log_present: Tensor, log_absent: Tensor, tags: Tensor, clips: int | None = None
+) -> Tensor:
     """Mean binary cross-entropy over clips and classes, a scalar.
 
     The paper sums over the clips of a batch; a mean keeps the learning rate's meaning when the
@@ -13,9 +15,12 @@ def tag_loss(log_present: Tensor, log_absent: Tensor, tags: Tensor) -> Tensor:
         log_present: (B, K) logarithm of the clip probabilities, float32.
         log_absent: (B, K) logarithm of their complements, float32.
         tags: (B, K) 1 where the clip has the class, else 0.
+        clips: of the whole batch, where these are a part of it, which may be empty: the losses of
+            the parts then add up to that of the batch.
     """
     # 0 * -inf would be nan where a probability is exactly 0 or 1.
     floor = -1e4
     present = tags * log_present.clamp(min=floor)
     absent = (1 - tags) * log_absent.clamp(min=floor)
-    return -(present + absent).mean()
+    both = present + absent
+    return -both.mean() if clips is None else -both.sum() / (clips * tags.shape[1])

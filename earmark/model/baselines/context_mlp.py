@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from earmark.config import ContextMlpSettings
 from earmark.features import Normaliser
 from earmark.model.localisation import Localised, even_weights, inherit
-from earmark.model.masking import frame_mask
+from earmark.model.masking import frame_mask, widened
 from earmark.model.network import Network
 
 
@@ -40,7 +40,7 @@ class ContextMlp(Network):
             features = features.masked_fill(~inside, 0.0)
         padded = nn.functional.pad(features, (0, 0, self.beside, self.beside))
         around = padded.unfold(1, 2 * self.beside + 1, 1).flatten(start_dim=2)  # (B, T, F * 5)
-        frame_logits = self.layers(around).float()
+        frame_logits = widened(self.layers(around))
         log_weights = even_weights(frame_logits, lengths)
         if self.training:
             return Localised(frame_logits, log_weights, *inherit(frame_logits, log_weights))

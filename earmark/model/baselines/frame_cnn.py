@@ -7,7 +7,7 @@ from earmark.config import FrameCnnSettings
 from earmark.features import Normaliser
 from earmark.model.gating import ReluConv
 from earmark.model.localisation import Localised, pool
-from earmark.model.masking import frame_mask
+from earmark.model.masking import frame_mask, widened
 from earmark.model.network import Network
 
 REACH = 3  # a Gaussian filter ends where it has fallen to 1 % of its height
@@ -40,7 +40,7 @@ class FrameCnn(Network):
         maps = features.transpose(1, 2)[:, :, :, None]  # (B, F, T, 1)
         for layer in self.layers:
             maps = self.dropout(layer(maps, lengths))
-        frames = maps[:, :, :, 0].transpose(1, 2).float()  # (B, T, C)
+        frames = widened(maps[:, :, :, 0].transpose(1, 2))  # (B, T, C)
         with torch.autocast(features.device.type, enabled=False):
             frame_logits = self.smoothing(self.classifier(frames), lengths)
             log_weights: Tensor = self.localiser(frames)
@@ -76,7 +76,7 @@ class GaussianSmoothing(nn.Module):
         if lengths is not None:
             inside = frame_mask(lengths, frames).to(scores.dtype)
         rows = (scores * inside[:, :, None]).transpose(1, 2).reshape(-1, 1, frames)  # (B * K, 1, T)
-        sums = self._smoothed(rows).view(clips, classes, -1, frames)
+        sums = self._smoothed(rows).view(clips, classes, len(self.filters), frames)
         weights = self._smoothed(inside[:, None])[:, None]  # (B, 1, W, T)
         means = sums / weights.clamp(min=torch.finfo(scores.dtype).tiny)
         mixed: Tensor = (means * self.mixture.softmax(dim=1)[:, :, None]).sum(dim=2)

@@ -10,7 +10,7 @@ from earmark.config import MultiScaleCnnSettings
 from earmark.features import Normaliser
 from earmark.model.gating import ReluConv
 from earmark.model.localisation import Localised, even_weights, inherit, pool
-from earmark.model.masking import MaskedMaxPool
+from earmark.model.masking import MaskedMaxPool, widened
 from earmark.model.network import Network
 
 
@@ -71,7 +71,7 @@ class MultiScaleCnn(Network):
             of_there = member(segments[there], inside[there])
             logits = of_there.new_zeros(clips * count, of_there.shape[1])
             logits[there] = of_there
-        of_frames: Tensor = logits.view(clips, count, -1).repeat_interleave(size, dim=1)
+        of_frames: Tensor = logits.unflatten(0, (clips, count)).repeat_interleave(size, dim=1)
         return of_frames[:, :frames]
 
 
@@ -101,7 +101,7 @@ class _Vgg(nn.Module):
             if number % 2 == 1:
                 maps, lengths = self.pool(maps, lengths)
         with torch.autocast(segments.device.type, enabled=False):
-            frames = maps.float().mean(dim=3).transpose(1, 2)  # (N, T', C)
+            frames = widened(maps).mean(dim=3).transpose(1, 2)  # (N, T', C)
             if lengths is None:
                 mean, largest = frames.mean(dim=1), frames.amax(dim=1)
             else:  # beyond a segment there are zeros, and no value is below
