@@ -25,6 +25,7 @@ TITLES = {
     "data": "Data",
     "large": "Large sets",
     "start": "Start",
+    "small": "A small model",
     "scores": "Scores",
     "tuning": "Tuning",
 }

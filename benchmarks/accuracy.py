@@ -2,8 +2,10 @@
 
     python -m benchmarks.accuracy b1 --data DATA --out build/b1 --page RESULTS.md
     python -m benchmarks.accuracy b1 --data DATA --out build/b1 --page RESULTS.md --tables
+    python -m benchmarks.accuracy b1 --data DATA --out build/b1 --page RESULTS.md --tables small
 
-trains and scores the benchmark's recipe, or every system of the paper over several seeds. It reads
+trains and scores the benchmark's recipe, or every system of the paper over several seeds, or the
+recipes of another comparison that the benchmark's file names. It reads
 ``benchmarks/b1.toml`` and uses the program's own commands, which it prints. It goes on where it was
 stopped, and writes what came out into its section of the page.
 """
@@ -23,6 +25,8 @@ from typing import Any
 from benchmarks.pages import check, made_on, put
 
 HERE = Path(__file__).parent
+EVERY_SYSTEM = "tables"
+"""The comparison of all systems of the paper."""
 
 
 def run(arguments: list[str], made: Path) -> None:
@@ -120,18 +124,20 @@ def section(benchmark: str, plan: dict[str, Any], model: Path, rows: list[str]) 
 
 
 def compare(
-    name: str, plan: dict[str, Any], tables: dict[str, tuple[Path, Path]], out: Path
+    name: str, which: str, plan: dict[str, Any], tables: dict[str, tuple[Path, Path]], out: Path
 ) -> str:
-    """Every system of the paper; gives what the page says of them."""
+    """The recipes of a comparison; gives what the page says of them."""
     audio = os.path.commonpath([audio for _, audio in tables.values()])
-    words = ["compare", str(tables["train"][0]), "--audio", audio, "--out", str(out / "tables")]
+    folder = out / which
+    words = ["compare", str(tables["train"][0]), "--audio", audio, "--out", str(folder)]
     words += ["--validation", str(tables["validation"][0]), "--test", str(tables["test"][0])]
-    words += options(plan["compare"])
+    words += options(plan["compare"][which])
     # It knows itself what is done already.
     run(words, out / "never")
-    given = f"earmark compare ... {shlex.join(options(plan['compare']))}"
-    head = f"`python -m benchmarks.accuracy {name} --tables ...`, which is `{given}`; {made_on()}."
-    return f"{head}\n\n{(out / 'tables' / 'tables.md').read_text(encoding='utf-8').strip()}"
+    given = f"earmark compare ... {shlex.join(options(plan['compare'][which]))}"
+    option = "--tables" if which == EVERY_SYSTEM else f"--tables {which}"
+    head = f"`python -m benchmarks.accuracy {name} {option} ...`, which is `{given}`; {made_on()}."
+    return f"{head}\n\n{(folder / 'tables.md').read_text(encoding='utf-8').strip()}"
 
 
 def main() -> None:
@@ -142,14 +148,16 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--recipe", help="another recipe than the benchmark's")
     parser.add_argument("--page", type=Path, help="a page with a section for this benchmark")
-    parser.add_argument("--tables", action="store_true", help="every system of the paper")
+    parser.add_argument(
+        "--tables", nargs="?", const=EVERY_SYSTEM, help="a comparison, by default of every system"
+    )
     arguments = parser.parse_args()
     if arguments.data is None:
         parser.error("say where the recordings are: --data, or the variable EARMARK_DATA")
     plan = tomllib.loads((HERE / f"{arguments.benchmark}.toml").read_text(encoding="utf-8"))
-    if arguments.tables and "compare" not in plan:
-        parser.error(f"{arguments.benchmark}.toml has no [compare]")
-    place = arguments.benchmark + ("-tables" if arguments.tables else "")
+    if arguments.tables and arguments.tables not in plan.get("compare", {}):
+        parser.error(f"{arguments.benchmark}.toml has no [compare.{arguments.tables}]")
+    place = arguments.benchmark + (f"-{arguments.tables}" if arguments.tables else "")
     check(arguments.page, place)
     plan["train"]["seed"] = arguments.seed
     if arguments.recipe:
@@ -167,7 +175,7 @@ def main() -> None:
         audio = data / plan["tables"].pop("audio")
         tables = {name: (data / table, audio) for name, table in plan["tables"].items()}
     if arguments.tables:
-        words = compare(arguments.benchmark, plan, tables, out)
+        words = compare(arguments.benchmark, arguments.tables, plan, tables, out)
         print(words)
         if arguments.page:
             put(arguments.page, place, words)

@@ -1,9 +1,9 @@
-"""Speed of a smaller recipe, in training and at work, against the paper's.
+"""Speed of the small model, in training and at work, against the paper's.
 
-    python -m benchmarks.small --recipe RECIPE
+    python -m benchmarks.small --page BENCHMARKS.md
 
 Both are ours, set up as ``earmark train`` and ``earmark detect`` do, on made data. Every turn is a
-process of its own.
+process of its own. How good the small model's results are stands in RESULTS.md.
 """
 
 import statistics
@@ -32,7 +32,7 @@ from earmark.errors import UserError
 from earmark.inference.engines import choose_engine
 from earmark.training.devices import choose_device
 
-PAPER = "gated-crnn-logmel"
+PAPER, SMALL = "gated-crnn-logmel", "gated-crnn-small"
 WINDOWS = 8
 LEAST_SECONDS = 1.0
 WARM_UP_BATCHES = 2
@@ -125,7 +125,7 @@ def _weights(recipe: str, sizes: Sizes) -> int:
 
 def main(argv: Sequence[str] | None = None) -> None:
     parser = options("small", __doc__)
-    parser.add_argument("--recipe", required=True, help="of the small model")
+    parser.add_argument("--recipe", default=SMALL, help="of the small model")
     arguments = parsed("small", parser, argv)
     try:
         settings_of(arguments.recipe)

@@ -221,7 +221,8 @@ class OpenVinoEngine(Engine):
             request = self._idle.pop()
         except IndexError:
             request = self._compiled.create_infer_request()
-        with _torch_threads(self.threads):
+        # What is left to torch is little, and its threads would wait for more on OpenVINO's cores.
+        with _torch_threads(1):
             first = self._networks[0]  # the members of a system have one normaliser
             maps = ((torch.from_numpy(features) - first.mean) / first.deviation)[:, None]
             request.infer([(split_maps(maps) if self._split else maps).numpy()])
