@@ -35,7 +35,7 @@ from earmark.config import Settings
 from earmark.training.devices import choose_device, choose_precision
 
 QUICK_CURVE_STEPS = 4
-SED, AT, SMALL = "gated-crnn-logmel", "gated-crnn-logmel-at", "gated-crnn-small"
+SED, AT = "gated-crnn-logmel", "gated-crnn-logmel-at"
 
 PLAIN = Contender(SED)
 PAIR = (PLAIN, Contender(SED, ours=True))
@@ -52,8 +52,7 @@ Turns = dict[Contender, list[Turn]]
 
 def measured(device: str, rounds: int, other_rounds: int, *, quick: bool) -> Turns:
     """The turns of every contender; those of a round have the same place in the lists."""
-    others = (*OTHERS, Contender(SMALL, ours=True))
-    wanted = dict.fromkeys(PAIR, rounds) | dict.fromkeys(others, other_rounds)
+    wanted = dict.fromkeys(PAIR, rounds) | dict.fromkeys(OTHERS, other_rounds)
     found: Turns = {contender: [] for contender in wanted}
     for number in range(max(wanted.values())):
         for contender in (c for c, of_contender in wanted.items() if number < of_contender):

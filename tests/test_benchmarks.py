@@ -154,7 +154,7 @@ def test_the_quick_form_of_training_writes_its_section(here, tmp_path):
     text = page.read_text("utf-8")
     assert re.match(r"above\n<!-- training -->\n`python -m benchmarks.training --quick", text)
     assert text.endswith(" seed noise.\n<!-- end of training -->\nbelow\n")
-    rows = [row for row in rows_of(text) if row[0] != training.SMALL]
+    rows = rows_of(text)
     plain, changed = "plain", ("freed memory kept", "bfloat16 autocast", "channels last")
     assert [row[1] for row in rows] == [
         *(plain, "Earmark", *(f"{plain}, {what}" for what in changed)),
@@ -164,8 +164,7 @@ def test_the_quick_form_of_training_writes_its_section(here, tmp_path):
     # From the same weights on the same batch: rounded convolutions, but no other network.
     assert all(float(row[6]) < 0.05 for row in rows)
     assert float(rows[2][6]) == 0
-    # Ours twice, the plain one with this change, and the small one.
-    assert len(here) == 4
+    assert len(here) == 3  # ours twice, and the plain one with this change
 
 
 def test_ratios_are_those_of_the_same_round():

@@ -79,7 +79,7 @@ def test_the_quick_form_of_data_writes_its_section(tmp_path, monkeypatch):
     for row in readings:
         assert float(row[4]) == 0
     fed = [row for row in rows_of(text) if row[0].endswith(", cpu")]
-    assert [row[0] for row in fed] == [f"{recipe}, cpu" for recipe in data.RECIPES]
+    assert [row[0] for row in fed] == [f"{data.RECIPE}, cpu"]
     (difference,) = re.findall(r"they differ by at most (\S+)\.", text)
     # A half of the last digit of a float16 between 8 and 16, where the loudest bands lie.
     assert 0 < float(difference) <= 2**-8
