@@ -46,6 +46,7 @@ def replacing(path: Path, *, beside: Path | None = None, lasting: bool = False) 
         UserError: it can't be written.
     """
     with writing(path):
+        path = path.resolve()  # a link stays, and what it points to is replaced
         if path.exists() and not path.is_file():
             yield path
             return
@@ -62,8 +63,14 @@ def replacing(path: Path, *, beside: Path | None = None, lasting: bool = False) 
 
 @contextmanager
 def filling(folder: Path) -> Iterator[None]:
-    """Leaves a folder that is new or empty as it was if the block, which fills it, fails."""
+    """Leaves a folder that is new or empty as it was if the block, which fills it, fails.
+
+    Raises:
+        UserError: it holds something, which stays.
+    """
     new = not folder.exists()
+    if not new and (not folder.is_dir() or any(folder.iterdir())):
+        raise UserError("must be new or empty; remove it, or name another", where=folder)
     try:
         yield
     except BaseException:

@@ -214,7 +214,7 @@ def test_tasks_wait_in_this_process_and_not_in_the_cluster(tmp_path: Path) -> No
 
 @pytest.mark.parametrize(
     ("device", "gpus", "taken"),
-    [("auto", 0, "cpu"), ("auto", 2, "cuda"), ("cpu", 2, "cpu"), ("cuda", 0, "cuda")],
+    [("auto", 0, "cpu"), ("auto", 2, "cuda"), ("cpu", 2, "cpu"), ("cuda", 1, "cuda")],
 )
 def test_a_task_takes_a_gpu_where_one_is_wanted(
     model: Path,
@@ -232,6 +232,27 @@ def test_a_task_takes_a_gpu_where_one_is_wanted(
     assert ray.begun[0][2].model == model.absolute()
     assert ray.asked["num_gpus"] == int(taken == "cuda")
     assert f'"device": "{taken}"' in (tmp_path / "e" / "run.json").read_text(encoding="utf-8")
+
+
+def test_a_gpu_that_no_node_has_is_not_waited_for(
+    model: Path, held_out: Scenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(ray_engine, "connected", lambda address: nullcontext(Inline(CPU=1)))
+    with pytest.raises(UserError, match="needs a GPU, and the cluster has none"):
+        detect(held_out.audio, model=model, out=tmp_path / "e", device="cuda", engine="ray")
+
+
+def test_what_is_given_up_is_not_done_of_another_file(tmp_path: Path) -> None:
+    found = files(tmp_path / "audio", 4)
+    block = [(name, str(path)) for name, path in sorted(found.items())]
+    out = tmp_path / "out"
+    begin(out, {}, [block], restart=False)
+    work_on_block(0, block, Counting(), out)
+    found["001.wav"].write_bytes(b"xxxxxxx")
+    ray_engine._give_up(0, block, out, RuntimeError("died"))
+    failures = Partitions(out).failures
+    assert any("001.wav: the process died" in line for line in failures)
+    assert not any("000.wav: the process died" in line for line in failures)
 
 
 @pytest.fixture

@@ -85,6 +85,28 @@ def test_averaged_epochs_are_members(clips: Scenes, tmp_path: Path) -> None:
     assert numbers == {"0", "1"}
 
 
+def test_two_at_once_in_one_folder_are_refused(
+    clips: Scenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As of a job that was started twice: the second is refused, the first goes on."""
+    from earmark.tasks import training_run
+
+    given = training_run.train_epoch
+    refused = []
+
+    def epoch_and_another(*rest: object, **named: object) -> float:
+        with pytest.raises(UserError) as error:
+            train(clips.weak, audio=clips.audio, out=tmp_path / "m", set=TINY, resume=True)
+        refused.append(str(error.value))
+        return given(*rest, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(training_run, "train_epoch", epoch_and_another)
+    train(clips.weak, audio=clips.audio, out=tmp_path / "m", set=TINY)
+    assert len(refused) == 3
+    assert all("another process is writing it" in line for line in refused)
+    assert not list((tmp_path / "m").rglob(".lock"))
+
+
 def test_a_run_broken_at_every_epoch_equals_the_unbroken_one(
     model: Path, clips: Scenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

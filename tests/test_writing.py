@@ -76,6 +76,24 @@ def test_a_device_is_written_to(tmp_path: Path) -> None:
         part.write_text("text")
 
 
+def test_what_a_link_points_to_is_replaced(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "real" / "file").write_text("old")
+    (tmp_path / "link").symlink_to("real/file")
+    with replacing(tmp_path / "link") as part:
+        part.write_text("new")
+    assert (tmp_path / "link").is_symlink()
+    assert (tmp_path / "real" / "file").read_text() == "new"
+    assert names(tmp_path / "real") == ["file"]
+
+
+def test_a_folder_that_holds_something_is_not_filled(tmp_path: Path) -> None:
+    (tmp_path / "mine").touch()
+    with pytest.raises(UserError, match="must be new or empty"), filling(tmp_path):
+        raise AssertionError("the block ran")
+    assert names(tmp_path) == ["mine"]
+
+
 @pytest.mark.parametrize("there", [False, True])
 def test_a_folder_is_left_as_it_was(tmp_path: Path, there: bool) -> None:
     folder, outside = tmp_path / "folder", tmp_path / "outside"

@@ -239,7 +239,12 @@ def work_on_block(block: int, recordings: Sequence[Recording], work: Work, folde
 def _give_up(
     block: int, recordings: Sequence[Recording], folder: Path, error: BaseException
 ) -> None:
-    kept = _kept(folder, block)
+    paths = dict(recordings)
+    kept = {
+        name: found
+        for name, found in _kept(folder, block).items()
+        if name in paths and found[0][-2:] == _size_and_time(paths[name])
+    }
     why = f"the process died {RETRIES + 1} times in this block ({type(error).__name__})"
     outcomes = [
         kept[name][0]

@@ -265,6 +265,15 @@ class _Detecting:
 
         return load_recogniser(self.model, _device(self.device), self.precision)
 
+    @property
+    def _has_bfloat16(self) -> bool:
+        """Whether the precision ``auto`` is bfloat16 on this machine."""
+        import torch
+
+        from earmark.model.precision import native_bfloat16
+
+        return native_bfloat16(torch.device(self.device))
+
     def run(self) -> dict[str, str | None]:
         """What the result depends on, beside the recordings."""
         return {
@@ -272,6 +281,7 @@ class _Detecting:
             "model": _digest_of_model(self.model),
             "device": self.device,
             "precision": self.precision,
+            "bfloat16": "native" if self._has_bfloat16 else None,
             "scores folder": None if self.scores is None else str(self.scores.absolute()),
         }
 
@@ -346,9 +356,10 @@ def _detect_with_ray(
     blocks = blocks_of(found)
     made_folder(out)
     with connected(address) as ray, alone(out):
-        gpu = work.device == "cuda" or (
-            work.device == "auto" and ray.cluster_resources().get("GPU", 0) >= 1
-        )
+        has_gpu = ray.cluster_resources().get("GPU", 0) >= 1
+        if work.device == "cuda" and not has_gpu:
+            raise UserError("--device cuda needs a GPU, and the cluster has none; leave it out")
+        gpu = has_gpu and work.device in ("auto", "cuda")
         work = replace(
             work,
             model=work.model.absolute(),

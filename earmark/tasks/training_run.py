@@ -5,6 +5,7 @@ import json
 import shutil
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -29,6 +30,7 @@ from earmark.model import bundle
 from earmark.model.build import build
 from earmark.model.network import Network
 from earmark.outputs.card import card
+from earmark.scale.journal import alone
 from earmark.tasks.progress import progress, say
 from earmark.tasks.recordings import made_folder
 from earmark.tasks.training import TrainingReport
@@ -121,9 +123,15 @@ class TrainingRun:
         if finished is not None:
             say(f"{self.out} is finished; nothing is left to do")
             return finished
-        self.group.from_first(self._read_clips)
-        log = self._fit()
-        return self.group.from_first(lambda: self._finished(log))
+        with ExitStack() as held:
+            self.group.from_first(lambda: self._hold(held))
+            self.group.from_first(self._read_clips)
+            log = self._fit()
+            return self.group.from_first(lambda: self._finished(log))
+
+    def _hold(self, held: ExitStack) -> None:
+        """Lets no other run, of a job that was started twice, say, write into the folder."""
+        held.enter_context(alone(self.folder))
 
     def _read_clips(self) -> None:
         """All clips are read first: what can't be read should not stop hours of training."""

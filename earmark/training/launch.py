@@ -7,6 +7,7 @@ that several processes take the step that one would take.
 import multiprocessing
 import os
 import signal
+import socket
 import sys
 import threading
 import time
@@ -34,6 +35,8 @@ Result = TypeVar("Result")
 _PATIENCE = timedelta(days=7)
 # After a process has failed: for the others to say why, and then to end.
 _GRACE_SECONDS = 3.0
+# Gloo would listen on the machine's other addresses, too.
+_LOOPBACK = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
 
 
 @dataclass(frozen=True, slots=True)
@@ -150,6 +153,19 @@ def joined(device: torch.device) -> Iterator[Group]:
     dist.destroy_process_group()
 
 
+def _store_of_this_machine() -> Any:
+    """Where the processes find each other, which no other machine can reach."""
+    listening = socket.create_server(("127.0.0.1", 0))
+    port = listening.getsockname()[1]
+    return dist.TCPStore(  # type: ignore[attr-defined]
+        "127.0.0.1",
+        port,
+        is_master=True,
+        wait_for_workers=False,
+        master_listen_fd=listening.detach(),
+    )
+
+
 def launch(
     processes: int, work: Callable[..., Result], /, *arguments: object, **named: object
 ) -> Result:
@@ -170,9 +186,7 @@ def launch(
         UserError: what a process raised.
         ChildProcessError: a process has ended otherwise; says which one, and why.
     """
-    store = dist.TCPStore(  # type: ignore[attr-defined]
-        "127.0.0.1", 0, is_master=True, wait_for_workers=False
-    )
+    store = _store_of_this_machine()
     context = multiprocessing.get_context("spawn")
     threads = max(1, torch.get_num_threads() // processes)
     workers: list[Any] = []
@@ -189,6 +203,7 @@ def launch(
                 "WORLD_SIZE": processes,
                 "MASTER_ADDR": "127.0.0.1",
                 "MASTER_PORT": store.port,
+                **_LOOPBACK,
                 "TORCHELASTIC_USE_AGENT_STORE": True,
                 "TORCHELASTIC_RESTART_COUNT": 0,
             }

@@ -2,8 +2,10 @@
 
 import os
 import signal
+import sys
 import time
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -21,6 +23,7 @@ from earmark.errors import UserError
 from earmark.features import Normaliser
 from earmark.model.build import build
 from earmark.model.masking import MaskedBatchNorm
+from earmark.training import launch as launching
 from earmark.training.launch import ALONE, Group, joined, launch
 from earmark.training.loop import Batch, train_epoch
 
@@ -249,6 +252,18 @@ def end_second(how):
 def test_one_that_ends_early_ends_all_and_is_named(how, error, message):
     with pytest.raises(error, match=f"(?s){message}"):
         launch(2, end_second, how)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="reads the system's table of sockets")
+def test_no_other_machine_can_reach_the_processes():
+    store = launching._store_of_this_machine()
+    listening = set()
+    for table in ("/proc/self/net/tcp", "/proc/self/net/tcp6"):
+        for line in Path(table).read_text(encoding="utf-8").splitlines()[1:]:
+            address, at = line.split()[1].split(":")
+            if int(at, 16) == store.port and line.split()[3] == "0A":
+                listening.add(address)
+    assert listening == {"0100007F"}
 
 
 def test_the_norm_has_the_derivative_of_what_it_does():
