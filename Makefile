@@ -1,4 +1,5 @@
 # make demo: see it work.  make test: run the tests.  make check: all that CI checks.
+# make docs: the documentation, a site.
 # Each sets up its own virtual environment first; nothing but Python 3.11+ is needed.
 
 PYTHON ?= python3
@@ -10,7 +11,7 @@ PIP = $(BIN)/python -m pip install --disable-pip-version-check --quiet -c constr
 # One thread a worker: more would only compete for the cores.
 PYTEST = OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
-.PHONY: demo test check format set-up set-up-dev
+.PHONY: demo test check format docs set-up set-up-dev
 
 demo: set-up
 	$(BIN)/earmark demo --out demo
@@ -27,6 +28,10 @@ check: set-up-dev
 format: set-up-dev
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
+
+docs: set-up-dev
+	$(BIN)/python tests/golden/reference_pages.py
+	$(BIN)/zensical build --strict
 
 set-up: $(BIN)/.set-up
 set-up-dev: $(BIN)/.set-up-dev

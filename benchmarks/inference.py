@@ -27,7 +27,8 @@ from earmark.config import Settings
 from earmark.formats.labels import read_labels
 from earmark.inference.decoding import decode
 from earmark.inference.engines import Engine, FoldedEngine, OpenVinoEngine, TorchEngine
-from earmark.inference.system import WINDOWS_AT_ONCE, WORKERS, SystemRecogniser
+from earmark.inference.system import WORKERS, SystemRecogniser
+from earmark.inference.windowed import WINDOWS_AT_ONCE
 from earmark.metrics.segments import segment_scores
 from earmark.metrics.tagging import tagging_scores
 from earmark.model.bundle import load

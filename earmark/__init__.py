@@ -21,7 +21,7 @@ def load(model: str | Path, device: str = "auto", precision: str = "auto") -> "R
     """The recogniser in a model folder: ``detect``, ``tag`` and ``scores`` of recordings.
 
     Args:
-        model: the folder.
+        model: the folder, or ``hf://USER/NAME`` of a model on the Hugging Face hub.
         device: auto, cpu, cuda or mps.
         precision: float32 for plain torch, whose numbers are the reference; bfloat16; or auto for
             the quickest that the machine has: probabilities within 0.01 of the reference.

@@ -144,6 +144,25 @@ def blocks(path: Path, rate_hz: int, block_seconds: float = 30.0) -> Iterator[ND
             raise _nothing(path, rate_hz)
 
 
+def channel_blocks(path: Path) -> Iterator[tuple[int, NDArray[np.float32]]]:
+    """A file as it is: its own rate, and blocks of each channel, whatever the samples are.
+
+    Yields:
+        The rate in Hz, always the same, and (n, C).
+
+    Raises:
+        AudioError: nothing can be read. A file that breaks later ends there, with a warning.
+    """
+    empty = True
+    with _reading(path):
+        source = _format(path)
+        for block in _frames(path, source, source.rate_hz, 0, None):
+            empty = False
+            yield source.rate_hz, block
+        if empty:
+            raise _nothing(path, source.rate_hz)
+
+
 def resample(
     samples: NDArray[np.float32], from_rate_hz: int, to_rate_hz: int
 ) -> NDArray[np.float32]:

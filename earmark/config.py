@@ -44,7 +44,19 @@ class Section(BaseModel):
 
 
 class FeatureSettings(Section):
-    """What the network sees of the samples (paper, sec. 4.1)."""
+    """What the network sees of the samples (paper, sec. 4.1).
+
+    Attributes:
+        kind: logarithms of mel bands, or their cosine transform, as many coefficients as bands.
+        rate_hz: to which recordings are resampled.
+        window_samples: of the transform.
+        hop_samples: from one frame to the next.
+        window: the shape of the window, periodic.
+        mel_bands: how many.
+        low_hz: where the lowest band begins.
+        high_hz: where the highest band ends.
+        log_offset: is added to magnitudes, so that silence has a logarithm.
+    """
 
     kind: Literal["log_mel", "mfcc"] = "log_mel"
     rate_hz: int = Field(16_000, ge=100, le=400_000)
@@ -71,7 +83,23 @@ class FeatureSettings(Section):
 
 
 class CrnnSettings(Section):
-    """The layers between features and probabilities (paper, secs. 2.1, 2.3, 3, 4.1)."""
+    """The layers between features and probabilities (paper, secs. 2.1, 2.3, 3, 4.1).
+
+    Attributes:
+        kind: which network.
+        activation: the paper's gate (eq. 2), or ReLU, the plain CRNN that it compares with.
+        filters: of each convolution.
+        kernel_size: of each convolution, in frames and bands; odd.
+        layers_per_block: convolutions, each with its activation, before a pooling.
+        time_pooling: frames that become one after each block; [2, 2, 2] is the paper's form for
+            tags.
+        frequency_pooling: bands that become one after each block.
+        recurrent: a bidirectional GRU, one that a second one gates, or none.
+        recurrent_units: in each direction.
+        localisation: how a clip's probability follows from its frames: attention is eqs. 3 and 4.
+        dropout: the share of a block's outputs, and the recurrent layer's, that are set to 0 in
+            training.
+    """
 
     kind: Literal["crnn"] = "crnn"
     activation: Literal["gated", "relu"] = "gated"
@@ -111,7 +139,14 @@ class FramewiseSettings(Section):
 
 
 class ContextMlpSettings(FramewiseSettings):
-    """A small perceptron on a few frames at a time: the baseline of DCASE 2017."""
+    """A small perceptron on a few frames at a time: the baseline of DCASE 2017.
+
+    Attributes:
+        kind: which network.
+        context_frames: how many it sees at a time; odd.
+        hidden_units: of each hidden layer.
+        dropout: the share of hidden units that are set to 0 in training.
+    """
 
     kind: Literal["context_mlp"]
     context_frames: int = Field(ge=1, le=1001)
@@ -131,7 +166,16 @@ class ContextMlpSettings(FramewiseSettings):
 
 
 class FrameCnnSettings(FramewiseSettings):
-    """Convolutions that keep time, and smoothed frame scores (Frame-CNN of DCASE 2017)."""
+    """Convolutions that keep time, and smoothed frame scores (Frame-CNN of DCASE 2017).
+
+    Attributes:
+        kind: which network.
+        filters: of each convolution.
+        layers: convolutions, one after another.
+        kernel_frames: of each convolution, which sees all bands; odd.
+        smoothing_frames: the widths of the Gaussian filters that each class mixes.
+        dropout: the share of each layer's outputs that are set to 0 in training.
+    """
 
     kind: Literal["frame_cnn"]
     filters: int = Field(ge=1, le=4096)
@@ -157,7 +201,11 @@ class FrameCnnSettings(FramewiseSettings):
 class MultiScaleCnnSettings(FramewiseSettings):
     """A convolutional network for each of several input lengths (CNN-ensemble of DCASE 2017).
 
-    ``segment_frames`` are the lengths, 0 the whole clip; ``filters`` those of each block.
+    Attributes:
+        kind: which network.
+        segment_frames: the lengths; 0 is the whole clip.
+        filters: of each block's convolutions.
+        dropout: the share of the classifier's inputs that are set to 0 in training.
     """
 
     kind: Literal["multi_scale_cnn"]
@@ -204,7 +252,19 @@ Precision = Literal["auto", "float32", "bfloat16"]
 
 
 class TrainingSettings(Section):
-    """How the weights are found (paper, secs. 2.1, 2.2, 2.4, 4.1)."""
+    """How the weights are found (paper, secs. 2.1, 2.2, 2.4, 4.1).
+
+    Attributes:
+        epochs: an epoch has as many clips as there are to learn from.
+        batch_size: clips in a step.
+        learning_rate: of Adam, the same all along.
+        balance: whether rare classes are drawn more often.
+        balance_ratio: how many times as often the most frequent class may come as the rarest.
+        fuse_epochs: how many epochs' probabilities are averaged, the best on validation data.
+        precision: of the convolutions; auto is bfloat16 where the machine multiplies it fast.
+        max_clip_seconds: longer clips are an error: label parts of them.
+        open_shards: how many of the shards of a prepared set are read at a time.
+    """
 
     epochs: int = Field(20, ge=1)
     batch_size: int = Field(44, ge=1)
@@ -214,6 +274,7 @@ class TrainingSettings(Section):
     fuse_epochs: int = Field(1, ge=1)
     precision: Precision = "auto"
     max_clip_seconds: float = Field(30.0, gt=0)
+    open_shards: int = Field(4, ge=1, le=1024)
 
 
 Target = Literal["segment_f1", "error_rate", "event_f1", "psds1", "psds2"]
@@ -247,7 +308,21 @@ class TuningSettings(Section):
 
 
 class DecodingSettings(Section):
-    """From frame probabilities to events, where nothing was tuned; see ``ClassDecoding``."""
+    """From frame probabilities to events, where nothing was tuned; see ``ClassDecoding``.
+
+    Attributes:
+        threshold: of tags and of events, where nothing is tuned.
+        low_ratio: an event goes on down to this share of its threshold.
+        max_gap_seconds: events no further apart are one.
+        min_event_seconds: shorter ones are dropped, after that.
+        tag_gate: whether an event needs its clip, or the windows about it, to have the tag.
+        median_seconds: of a median filter over the frame probabilities; 0 for none.
+        method: runs of frames above a threshold, or boxes between sudden changes.
+        step_seconds: of boxes: the length of the filter that finds changes.
+        merge_ratio: of boxes: two are one where the mean between them is at least this share of
+            the smaller of their means.
+        merge_difference: likewise where it is at most so much below.
+    """
 
     threshold: Probability = 0.5
     low_ratio: float = Field(1.0, ge=0, le=1)
@@ -262,7 +337,11 @@ class DecodingSettings(Section):
 
 
 class StitchingSettings(Section):
-    """How windows cover a recording longer than the training clips."""
+    """How windows cover a recording longer than the training clips.
+
+    Attributes:
+        overlap: the share of a window that the next one covers, too.
+    """
 
     overlap: float = Field(0.5, ge=0, le=0.95)
 

@@ -14,6 +14,15 @@ class UserError(Exception):
         super().__init__(printable(" ".join(f"{place}{message}".split())))
 
 
+def first_line(error: BaseException) -> str:
+    """What an error of somebody else's says, as far as it fits into a line of ours.
+
+    >>> first_line(ValueError("no such axis\\nin node 3")), first_line(KeyError())
+    ('no such axis', 'KeyError')
+    """
+    return (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+
+
 def printable(text: str) -> str:
     r"""Text with escapes for what would command a terminal, or couldn't be printed.
 

@@ -1,7 +1,6 @@
 """Samples -> log mel or MFCC frames; the normaliser fitted on training data (paper, sec. 4.1)."""
 
-import math
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,17 +9,22 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from earmark.config import FeatureSettings
+from earmark.spectra import (
+    BLOCK_SAMPLES,
+    FrontEnd,
+    analysis_window,
+)
+from earmark.spectra import cosine_transform as cosine_transform
+from earmark.spectra import mel_filters as mel_filters
 
 VERSION = 1
 """Of the numbers: raised when the same samples and settings come to give others."""
 
-# What stays in a core's second-level cache through all steps is spared the way to memory and back.
-_BLOCK_SAMPLES = 1 << 17
 # As many filters as a vector register has lanes; together they cover a part of the bins only.
 _GROUP_BANDS = 16
 
 
-class FeatureExtractor:
+class FeatureExtractor(FrontEnd):
     """Log mel or MFCC frames of batches of samples, on any device.
 
     Shape:
@@ -28,11 +32,9 @@ class FeatureExtractor:
     """
 
     def __init__(self, settings: FeatureSettings, device: str | torch.device = "cpu") -> None:
-        self.settings = settings
-        self.clock = settings.clock
+        super().__init__(settings)
         self.device = torch.device(device)
-        windows = {"hamming": torch.hamming_window, "hann": torch.hann_window}
-        window = windows[settings.window](settings.window_samples, dtype=torch.float64)
+        window = torch.from_numpy(analysis_window(settings))
         self._window = window.to(self.device, torch.float32)
         self._mel = torch.from_numpy(mel_filters(settings)).to(self.device, torch.float32).T
         cosines = torch.from_numpy(cosine_transform(settings.mel_bands))
@@ -43,30 +45,6 @@ class FeatureExtractor:
         """Features (B, T, F) of samples (B, S) at ``settings.rate_hz``."""
         frames = self.clock.frame_count(samples.shape[-1])
         return self.windows(_fit(samples, self.clock.samples_for(frames)))
-
-    def of_clips(self, clips: Sequence[NDArray[np.float32]]) -> list[NDArray[np.float32]]:
-        """Features (T, F) of each of several clips (S,) of any lengths."""
-        return [self._of_array(clip, self.clock.frame_count(len(clip))) for clip in clips]
-
-    def stream(self, blocks: Iterable[NDArray[np.float32]]) -> Iterator[NDArray[np.float32]]:
-        """Features (t, F) of a recording that comes in consecutive blocks of samples (s,).
-
-        Together they equal the features of the whole; of the samples, a window stays in memory.
-        """
-        hop, window = self.settings.hop_samples, self.settings.window_samples
-        rest = np.zeros(0, np.float32)
-        total = done = 0
-        for block in blocks:
-            total += len(block)
-            rest = np.concatenate([rest, block])
-            whole = (len(rest) - window) // hop + 1 if len(rest) >= window else 0
-            if whole:
-                yield self._of_array(rest[: (whole - 1) * hop + window])
-                rest = rest[whole * hop :]
-                done += whole
-        left = self.clock.frame_count(total) - done
-        if left:
-            yield self._of_array(rest, left)
 
     def windows(self, samples: Tensor) -> Tensor:
         """Features (B, T, F) of the whole windows in samples (B, S), T >= 1."""
@@ -82,7 +60,7 @@ class FeatureExtractor:
 
     def _mel_in_blocks(self, framed: Tensor) -> Tensor:
         """The same, as a CPU likes it."""
-        size = max(1, _BLOCK_SAMPLES // self.settings.window_samples)
+        size = max(1, BLOCK_SAMPLES // self.settings.window_samples)
         mel = framed.new_empty(*framed.shape[:-1], self.settings.mel_bands)
         for row, filled in zip(framed, mel, strict=True):
             for frames, bands in zip(row.split(size), filled.split(size), strict=True):
@@ -93,12 +71,8 @@ class FeatureExtractor:
                     torch.mm(magnitude[:, bins], filters, out=bands[:, group])
         return mel
 
-    def _of_array(
-        self, samples: NDArray[np.float32], frames: int | None = None
-    ) -> NDArray[np.float32]:
+    def of_windows(self, samples: NDArray[np.float32]) -> NDArray[np.float32]:
         tensor = torch.from_numpy(samples).to(self.device)[None]
-        if frames is not None:
-            tensor = _fit(tensor, self.clock.samples_for(frames))
         features: NDArray[np.float32] = self.windows(tensor)[0].cpu().numpy()
         return features
 
@@ -119,54 +93,21 @@ def _groups(mel: Tensor) -> Iterator[tuple[slice, slice, Tensor]]:
         yield bands, bins, mel[bins, bands].contiguous()
 
 
-def mel_filters(settings: FeatureSettings) -> NDArray[np.float64]:
-    """Triangles (F, bins) on the Slaney mel scale, each of unit area, as librosa's default.
-
-    Slaney's scale (Auditory Toolbox, 1998) is linear to 1 kHz, 200/3 Hz a mel, then logarithmic,
-    27 mels for a factor of 6.4.
-    """
-    bins = np.arange(settings.window_samples // 2 + 1)
-    bins_hz = bins * (settings.rate_hz / settings.window_samples)
-    low, high = _hz_to_mel(settings.low_hz), _hz_to_mel(settings.high_hz)
-    corners_hz = _mel_to_hz(np.linspace(low, high, settings.mel_bands + 2))
-    lower, centre, upper = (corners_hz[i : i + settings.mel_bands, None] for i in range(3))
-    rising = (bins_hz - lower) / (centre - lower)
-    falling = (upper - bins_hz) / (upper - centre)
-    filters: NDArray[np.float64] = np.maximum(0.0, np.minimum(rising, falling))
-    return filters * (2.0 / (upper - lower))
-
-
-_LINEAR_HZ_PER_MEL = 200.0 / 3.0
-_KNEE_HZ = 1000.0
-_KNEE_MEL = _KNEE_HZ / _LINEAR_HZ_PER_MEL
-_LOG_STEP = math.log(6.4) / 27.0
-
-
-def _hz_to_mel(hz: float) -> float:
-    if hz < _KNEE_HZ:
-        return hz / _LINEAR_HZ_PER_MEL
-    return _KNEE_MEL + math.log(hz / _KNEE_HZ) / _LOG_STEP
-
-
-def _mel_to_hz(mel: NDArray[np.float64]) -> NDArray[np.float64]:
-    above = _KNEE_HZ * np.exp(_LOG_STEP * (np.maximum(mel, _KNEE_MEL) - _KNEE_MEL))
-    return np.where(mel < _KNEE_MEL, mel * _LINEAR_HZ_PER_MEL, above)
-
-
-def cosine_transform(size: int) -> NDArray[np.float64]:
-    """The orthonormal DCT-II as a matrix (coefficients, bands)."""
-    angles = np.pi / size * np.outer(np.arange(size), np.arange(size) + 0.5)
-    matrix: NDArray[np.float64] = np.cos(angles) * math.sqrt(2.0 / size)
-    matrix[0] /= math.sqrt(2.0)
-    return matrix
-
-
 @dataclass(frozen=True, slots=True, eq=False)
 class Normaliser:
     """Mean and standard deviation of each band over all training frames, (F,) each."""
 
     mean: NDArray[np.float64]
     deviation: NDArray[np.float64]
+
+
+def mean_and_squares(
+    features: NDArray[np.float32],
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Of features (T, F), T >= 1, the mean and the summed squared distances from it, (F,) each."""
+    values = features.astype(np.float64)
+    mean = values.mean(axis=0)
+    return mean, ((values - mean) ** 2).sum(axis=0)
 
 
 class NormaliserFit:
@@ -178,13 +119,17 @@ class NormaliserFit:
         self._squares = np.zeros(bands)
 
     def add(self, features: NDArray[np.float32]) -> None:
-        """Takes in features (T, F), T >= 1 (the pairwise update of Chan et al., 1979)."""
-        values = features.astype(np.float64)
-        count = len(values)
-        mean = values.mean(axis=0)
+        """Takes in features (T, F), T >= 1."""
+        self.add_summed(len(features), *mean_and_squares(features))
+
+    def add_summed(
+        self, count: int, mean: NDArray[np.float64], squares: NDArray[np.float64]
+    ) -> None:
+        """Takes in ``count`` frames by what ``mean_and_squares`` says of them (the pairwise
+        update of Chan et al., 1979)."""
         total = self._count + count
         shift = mean - self._mean
-        self._squares += ((values - mean) ** 2).sum(axis=0)
+        self._squares += squares
         self._squares += shift**2 * (self._count * count / total)
         self._mean += shift * (count / total)
         self._count = total

@@ -1,6 +1,7 @@
-"""What lies in a folder, however deep, whatever links lead where."""
+"""What lies in a folder, however deep, whatever links lead where; and when two names are one."""
 
 import os
+import unicodedata
 from collections import Counter
 from pathlib import Path
 
@@ -47,6 +48,17 @@ def files_below(folder: Path) -> list[str]:
             reason = f"the folder can't be searched: {error.strerror}"
             raise UserError(reason, where=path) from error
     return files
+
+
+def as_compared(name: str) -> str:
+    r"""A file's name as names are compared: with ``/``, and with composed characters.
+
+    Tables from Windows have backslashes, and names from macOS accents that stand by themselves.
+
+    >>> as_compared("north\\a.wav"), as_compared("cafe\u0301.wav") == "caf\xe9.wav"
+    ('north/a.wav', True)
+    """
+    return unicodedata.normalize("NFC", name).replace("\\", "/")
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -44,6 +44,12 @@ class ScoreTrack:
         """(T + 1,) boundaries of the frames."""
         return self.clock.edges_seconds(len(self.probabilities), self.end_seconds, self.start_frame)
 
+    @property
+    def stop_seconds(self) -> float:
+        """Where the last frame ends."""
+        stop = self.start_frame + len(self.probabilities)
+        return self.clock.start_seconds(stop) if self.end_seconds is None else self.end_seconds
+
     @staticmethod
     def join(blocks: Iterable["ScoreTrack"]) -> "ScoreTrack":
         """One track of consecutive blocks. Raises ValueError if there is none, or a gap."""

@@ -4,9 +4,10 @@ import errno
 import os
 import shutil
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import IO
 
 from earmark.errors import UserError
 
@@ -38,8 +39,8 @@ def replacing(path: Path, *, beside: Path | None = None, lasting: bool = False) 
 
     Args:
         path: the file to appear.
-        beside: where the new file is until then, if only one process at a time writes it: what a
-            killed one leaves is then overwritten by the next.
+        beside: where the new file is until then, if only one process at a time writes it, as
+            ``unfinished`` says.
         lasting: whether it has to survive that the machine loses power.
 
     Raises:
@@ -54,11 +55,53 @@ def replacing(path: Path, *, beside: Path | None = None, lasting: bool = False) 
         try:
             yield part
             if lasting:
-                with open(part, "rb") as file:
+                with open(part, "r+b") as file:  # Windows syncs only what it may write
                     os.fsync(file.fileno())
             os.replace(part, path)
         finally:
             part.unlink(missing_ok=True)
+
+
+def append(file: IO[bytes], content: bytes) -> None:
+    """Adds to the end of an unbuffered file, all of it or nothing. Raises OSError."""
+    end = os.fstat(file.fileno()).st_size
+    try:
+        rest = memoryview(content)
+        while rest:
+            rest = rest[file.write(rest) :]
+    except OSError:
+        with suppress(OSError):  # the first error says more
+            os.ftruncate(file.fileno(), end)
+        raise
+
+
+def unfinished(path: Path) -> Path:
+    """Where a file that one process at a time writes is till it is whole.
+
+    What a killed one leaves there is overwritten by the next.
+    """
+    return path.with_name(f".{path.name}.partial")
+
+
+def to_disk(files: Iterable[Path]) -> None:
+    """Has files survive that the machine loses power; what is no file is passed over.
+
+    Raises:
+        UserError: one can't be written.
+    """
+    folders = set()
+    for path in files:
+        if path.is_file():
+            with writing(path), open(path, "r+b") as file:  # Windows syncs only what it may write
+                os.fsync(file.fileno())
+            folders.add(path.resolve().parent)
+    for folder in folders if os.name == "posix" else ():  # Windows opens no folders
+        with writing(folder):
+            names = os.open(folder, os.O_RDONLY)
+            try:
+                os.fsync(names)
+            finally:
+                os.close(names)
 
 
 @contextmanager

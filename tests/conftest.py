@@ -2,13 +2,14 @@
 
 import os
 import signal
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import hypothesis
 import pytest
 
-from earmark.data.demo_sounds import demo_sounds
+from earmark.data.demo_sounds import DEMO_CLASSES, demo_sounds
 from earmark.data.scenes import SceneSettings
 from earmark.model.bundle import TrainingSummary
 from earmark.tasks.synthesis import mix_data_set
@@ -57,12 +58,25 @@ class Scenes:
         return self.folder / "strong.tsv"
 
 
-def scenes(folder: Path, count: int, seed: int, seconds: float = 2.0) -> Scenes:
+ABLE = ("beep", "bell", "horn", "siren")
+"""What the able model knows."""
+
+
+def scenes(
+    folder: Path,
+    count: int,
+    seed: int,
+    seconds: float = 2.0,
+    *,
+    labels: Sequence[str] = DEMO_CLASSES,
+    longest: float = 1.0,
+) -> Scenes:
     """Scenes of synthetic sirens, horns, beeps and the like."""
     settings = SceneSettings(
-        rate_hz=8000, duration_seconds=seconds, events_max=2, max_event_seconds=1.0
+        rate_hz=8000, duration_seconds=seconds, events_max=2, max_event_seconds=longest
     )
-    mix_data_set(demo_sounds(3, 8000, seed), settings, folder, count, seed)
+    sounds = [sound for sound in demo_sounds(3, 8000, seed) if sound.label in labels]
+    mix_data_set(sounds, settings, folder, count, seed)
     return Scenes(folder)
 
 
@@ -103,3 +117,16 @@ def model(clips: Scenes, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("models") / "model"
     train(clips.weak, audio=clips.audio, out=out, set=TINY, device="cpu")
     return out
+
+
+@pytest.fixture(scope="session")
+def able_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model that has learnt its four classes well; for slow tests."""
+    from earmark.tasks.training import train
+
+    folder = tmp_path_factory.mktemp("able")
+    given = scenes(folder / "data", 120, seed=21, seconds=4.0, labels=ABLE, longest=2.0)
+    settings = (*TINY, "network.filters=16", "network.recurrent_units=16")
+    settings += ("training.epochs=25", "training.learning_rate=0.003")
+    train(given.weak, audio=given.audio, out=folder / "model", set=settings, device="cpu")
+    return folder / "model"

@@ -12,6 +12,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from importlib.util import find_spec
 from pathlib import Path
 from typing import NamedTuple
 
@@ -20,6 +21,7 @@ from conftest import TINY, Scenes
 from safetensors.numpy import load_file
 
 import earmark
+from earmark.formats.events import read_events
 
 pytestmark = [
     pytest.mark.slow,
@@ -111,20 +113,27 @@ def commands(place: Path, model: Path, clips: Scenes, held: Scenes) -> dict[str,
         "detect with scores": f"{held.audio} --model {model} --out {place}/events.csv "
         f"--scores {place}/tables",
         "tag": f"{held.audio} --model {model} --out {place}/tags.csv",
+        "listen": f"--input {audio[0]} --seconds 1 --model {model} --out {place}/heard.csv",
         "evaluate --json": f"{held.strong} {events} --json {place}/scores.json",
         "evaluate --report": f"{held.strong} {events} --report {place}/report.html",
+        "report": f"{events} --audio {held.audio} --out {place}/report.html",
+        "audit": f"{held.weak} --audio {held.audio} --model {model} --out {place}/tags.csv",
         "plot": f"{audio[0]} --model {model} --out {place}/picture.png",
         "synth": f"{sounds} --audio {held.audio} --out {place}/scenes --scenes 2 --rate-hz 8000 "
         "--duration-seconds 2 --events 1 1",
         "fuse": f"{model} {model} --out {place}/fused",
+        "export": f"{model} --out {place}/exported",
         "tune": f"{place}/model {held.weak} --audio {held.audio}",
+        "prepare": f"{clips.weak} --audio {clips.audio} --out {place}/shards --clips-per-shard 7",
         "train": f"{clips.weak} --audio {clips.audio} --out {trained} --device cpu",
         "compare": f"{clips.weak} --audio {both} --test {held.strong} --out {compared} "
         "--recipes crnn-logmel --seeds 1 --device cpu",
         "demo": f"{place}/demo",
     }
+    if find_spec("onnxruntime") is None:
+        del found["export"]
     words = {name: [name.split()[0], *line.split()] for name, line in found.items()}
-    for name in ("train", "compare"):
+    for name in ("prepare", "train", "compare"):
         words[name] += SETTINGS
     return words
 
@@ -223,3 +232,25 @@ def test_a_training_goes_on_when_there_is_room(
     one, other = (load_file(place / name / "model.safetensors") for name in ("trained", "straight"))
     assert all((one[name] == other[name]).all() for name in one)
     assert contents(place / "trained").keys() == contents(place / "straight").keys()
+
+
+def test_what_was_heard_till_the_disk_was_full_stays(
+    place: Path, model: Path, clips: Scenes, held_out: Scenes
+) -> None:
+    place.mkdir()
+    detected, table = place / "events.csv", place / "heard.csv"
+    run([(commands(place, model, clips, held_out)["detect"], None)])
+    events = read_events(detected)
+    recording = held_out.audio / max(events, key=lambda name: len(events[name]))
+    words = ["listen", "--input", str(recording), "--model", str(model), "--out", str(table)]
+    (heard,) = run([(words, None)])
+    *rows, last = table.read_bytes().splitlines(keepends=True)
+    assert heard.code == 0
+    assert len(rows) > 1
+    table.unlink()
+    (full,) = run([(words, sum(map(len, rows)) + len(last) // 2)])
+    assert full.code == 2
+    assert "heard.csv: can't be written: File too large; free some space" in full.said
+    left = table.read_bytes().splitlines(keepends=True)
+    # When it began differs, and lasts as long.
+    assert [len(row) for row in left] == [len(row) for row in rows]

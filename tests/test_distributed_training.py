@@ -134,6 +134,7 @@ def test_one_seed_gives_one_model_by_torchrun_too(
     code, out, err = run([*torchrun, *arguments(clips, tmp_path / "model")])
     assert code == 0, err
     assert out.count("trained on") == 1
+    assert out.count("next: earmark detect ") == 1
     assert err.count("epoch 4 of 4") == 1
     assert same(of_two, tmp_path / "model")
 

@@ -167,3 +167,20 @@ def test_names_of_strange_classes_are_shown(tmp_path):
         (tmp_path / name).write_text(text, encoding="utf-8")
     text = evaluate(tmp_path / "r.tsv", tmp_path / "p.csv", extra_classes=True).text()
     assert "false alarms, left out of rankings and PSDS: 7 (b, c, d, e, f, ...)" in text
+
+
+@pytest.mark.parametrize("match", ["exact", "stem"])
+def test_names_from_windows_and_macos_are_those_of_the_reference(score, match):
+    reference = STRONG + "x/caf\xe9.wav\t0\t1\thorn\n"
+    prediction = EVENTS + "x\\cafe\u0301.wav,0,1,horn\n"
+    assert score(reference, prediction, match=match)["f1"] == 1
+    assert score(prediction, reference, match=match)["f1"] == 1
+
+
+def test_a_track_is_called_after_a_recording_whose_accent_stands_by_itself(score, tmp_path):
+    tracks = tmp_path / "tracks"
+    tracks.mkdir()
+    (tracks / "cafe\u0301.txt").write_text("0\t1\thorn\n")
+    reference = tmp_path / "strong.tsv"
+    reference.write_text(STRONG + "caf\xe9.wav\t0\t1\thorn\n", encoding="utf-8")
+    assert evaluate(reference, tracks).as_dict()["f1"] == 1

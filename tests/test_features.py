@@ -228,7 +228,7 @@ def test_blocks_are_the_whole_at_once(given, rows, length, block_samples, loudne
     )
     framed = samples.unfold(-1, given.window_samples, given.hop_samples)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(module, "_BLOCK_SAMPLES", block_samples)
+        patch.setattr(module, "BLOCK_SAMPLES", block_samples)
         found = extractor.windows(samples)
     expected = torch.log(extractor._mel_at_once(framed) + given.log_offset)
     torch.testing.assert_close(found, expected, atol=1e-4, rtol=0)

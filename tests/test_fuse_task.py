@@ -34,7 +34,7 @@ def test_a_fused_model_needs_nothing_but_its_folder(
     moved = tmp_path / "elsewhere"
     os.rename(fused, moved)
     names = {p.relative_to(moved).as_posix() for p in moved.rglob("*") if p.is_file()}
-    of_member = {"README.md", "model.json", "model.safetensors"}
+    of_member = {"README.md", "model.json", "model.safetensors", "training/log.jsonl"}
     assert names == {"README.md", "model.json"} | {
         f"members/{n}/{f}" for n in (0, 1) for f in of_member
     }

@@ -25,12 +25,17 @@ STOPPED_AT = {
     "detect into a folder": ("earmark.inference.system.SystemRecogniser._batches", 5),
     "detect with scores": ("earmark.inference.system.SystemRecogniser._batches", 5),
     "tag": ("earmark.inference.system.SystemRecogniser._batches", 5),
+    "listen": ("earmark.inference.live.LiveDetector.push", 2),
     "evaluate --json": ("earmark.tasks.evaluation._write", 1),
     "evaluate --report": ("earmark.outputs.evaluation_page.page", 1),
+    "report": ("earmark.outputs.report_page.page", 1),
+    "audit": ("earmark.inference.system.SystemRecogniser._batches", 5),
     "plot": ("earmark.outputs.plots._png", 1),
     "synth": ("earmark.tasks.synthesis.write", 2),
     "fuse": ("earmark.tasks.fusion._copy", 2),
+    "export": ("earmark.tasks.exporting._compared", 2),
     "tune": ("earmark.tasks.tuned_rules.choose", 1),
+    "prepare": ("earmark.data.shards.make_shard", 2),
     "train": ("earmark.tasks.training_run.train_epoch", 3),
     "compare": ("earmark.tasks.comparison._scores", 1),
     "demo": ("earmark.tasks.synthesis.write", 2),
@@ -71,6 +76,8 @@ def test_a_command_that_is_stopped(
     place = tmp_path / "place"
     fill(place, model)
     before = contents(place)
+    if name == "export":
+        pytest.importorskip("onnxruntime")
     words = commands(place, model, clips, held_out)[name]
     if name == "demo":
         from earmark.tasks import demonstration
@@ -100,7 +107,7 @@ def test_a_command_that_is_stopped(
     elif name == "compare":
         assert main(words) == 0
         assert (place / "compared" / "tables.md").exists()
-    elif words[0] in ("detect", "tag"):
+    elif words[0] in ("detect", "tag", "prepare"):
         assert main(words) == 0
         straight = tmp_path / "straight"
         fill(straight, model)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 from conftest import Scenes
 
+from earmark.cli import main
 from earmark.errors import UserError
 from earmark.formats.events import read_events
 from earmark.formats.scores import read_scores
@@ -191,17 +192,28 @@ def test_two_at_once_are_refused(model: Path, held_out: Scenes, tmp_path: Path) 
     assert [path.name for path in tmp_path.rglob("*")] == ["folder"], "no lock is left"
 
 
+def test_a_lock_that_is_left_holds_nobody_up(tmp_path: Path) -> None:
+    words = [sys.executable, "-c", HOLD, str(tmp_path)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as other:
+        assert other.stdout.readline() == b"held\n"
+        other.kill()
+    assert (tmp_path / ".lock").exists()
+    with alone(tmp_path):
+        pass
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.fixture
 def counted(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The recordings that were worked on; an error in the middle while ``stop`` is in it."""
     begun: list[str] = []
     call = detection._Detecting.__call__
 
-    def counting(self: object, name: str, path: Path) -> object:
+    def counting(self: object, name: str, path: Path, *reached: object) -> object:
         begun.append(name)
         if "stop" in begun and len(begun) > 6:
             raise RuntimeError("the plug was pulled")
-        return call(self, name, path)
+        return call(self, name, path, *reached)
 
     monkeypatch.setattr(detection._Detecting, "__call__", counting)
     return begun
@@ -282,6 +294,45 @@ def test_what_an_output_lost_is_made_again(
     assert len(read_scores(scores / f"{second}.tsv")[2]) > 0
 
 
+@pytest.mark.skipif(os.name != "posix", reason="reads which folders were synced")
+@pytest.mark.parametrize(("out", "format"), [("e", "csv,json"), ("e.csv", "csv,audacity")])
+def test_all_is_on_the_disk_before_the_journal_says_so_and_before_it_goes(
+    model: Path,
+    held_out: Scenes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    out: str,
+    format: str,
+) -> None:
+    synced, sync, add, finish = set(), os.fsync, Journal.add, Journal.finish
+    there: list[int] = []
+
+    def noted(file: int) -> None:
+        synced.add(os.fstat(file).st_ino)
+        sync(file)
+
+    def check(pattern: str) -> None:
+        tables = list((tmp_path / "o").rglob(pattern))
+        assert [path for path in tables if path.stat().st_ino not in synced] == []
+        there.append(len([path for path in tables if path.is_file()]))
+
+    def adding(journal: Journal, name: str, *given: object) -> None:
+        check(f"{name}*")
+        add(journal, name, *given)
+
+    def finishing(journal: Journal) -> None:
+        check("[!.]*")
+        finish(journal)
+
+    monkeypatch.setattr(os, "fsync", noted)
+    monkeypatch.setattr(Journal, "add", adding)
+    monkeypatch.setattr(Journal, "finish", finishing)
+    clips = sorted(held_out.audio.iterdir())[:2]
+    place = tmp_path / "o" / out
+    detect(*clips, model=model, out=place, format=format, scores=tmp_path / "o" / "s", device="cpu")
+    assert there == ([3, 3, 6] if out == "e" else [2, 2, 5])
+
+
 def test_failures_are_tried_again_and_tagging_goes_on(
     model: Path, held_out: Scenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -311,22 +362,22 @@ def test_failures_are_tried_again_and_tagging_goes_on(
     assert sorted(p.name for p in tmp_path.iterdir()) == ["audio", "t.csv", "u.csv"]
 
 
-# Detection with some time between the recordings, and a death at a given point of its end.
+# Detection with some time between the recordings, and a death as a given file appears.
 VICTIM = """
 import os, signal, sys, time, random
 from earmark import writing
 from earmark.cli import main
 from earmark.tasks.detection import _Detecting
-call, replace, point = _Detecting.__call__, os.replace, sys.argv[1]
-def slowly(self, name, path):
+call, replace, (point, name) = _Detecting.__call__, os.replace, sys.argv[1].split()
+def slowly(self, name, path, *reached):
     time.sleep(random.uniform(0, 0.02))
-    return call(self, name, path)
+    return call(self, name, path, *reached)
 def dying(source, target):
-    last = str(target).endswith("events.csv")
-    if last and point == "before":
+    here = str(target).endswith(name)
+    if here and point == "before":
         os.kill(os.getpid(), signal.SIGKILL)
     replace(source, target)
-    if last and point == "after":
+    if here and point == "after":
         os.kill(os.getpid(), signal.SIGKILL)
 _Detecting.__call__, writing.os.replace = slowly, dying
 sys.exit(main(sys.argv[2:]))
@@ -351,7 +402,8 @@ def test_killed_at_any_moment(model: Path, held_out: Scenes, tmp_path: Path) -> 
 
     def start(point: str) -> subprocess.Popen[bytes]:
         pipes = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
-        return subprocess.Popen([sys.executable, "-c", VICTIM, point, *words], **pipes)
+        at = f"{point} events.csv"
+        return subprocess.Popen([sys.executable, "-c", VICTIM, at, *words], **pipes)
 
     def lines() -> int:
         try:
@@ -387,3 +439,39 @@ def test_killed_at_any_moment(model: Path, held_out: Scenes, tmp_path: Path) -> 
     assert len(rows) == 1 + sum(map(len, unbroken.events.values())) == len(set(rows))
     assert not journal.exists()
     assert not out.with_name(".events.csv.lock").exists()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("out", "dies", "lacks"),
+    [
+        ("tables", "after {}.tsv", "tables/{}.csv"),
+        ("tables", "after {}.csv", "tables/{}.json"),
+        ("tables", "after {}.json", "a line of the journal"),
+        ("events.csv", "after events.csv", "events.json"),
+    ],
+)
+def test_killed_between_two_files(
+    model: Path, held_out: Scenes, tmp_path: Path, out: str, dies: str, lacks: str
+) -> None:
+    clips = sorted(held_out.audio.iterdir())[:3]
+
+    def words(place: Path) -> list[str]:
+        given = ["detect", *map(str, clips), "--model", str(model), "--device", "cpu"]
+        return [*given, "--format", "csv,json", "--out", str(place / out), "--scores", str(place)]
+
+    broken, unbroken = tmp_path / "broken", tmp_path / "unbroken"
+    name = clips[0].name
+    victim = [sys.executable, "-c", VICTIM, dies.format(name), *words(broken)]
+    died = subprocess.run(victim, check=False, capture_output=True)
+    assert died.returncode == -signal.SIGKILL
+    assert not (broken / lacks.format(name)).exists()
+    journal = next(broken.rglob(".*journal"), None)
+    if journal is not None:
+        assert (name in journal.read_text(encoding="utf-8")) == (out == "events.csv")
+    for place in (broken, unbroken):
+        assert main(words(place)) == 0
+    # What another thread was writing when it was killed may stay, hidden.
+    for path in broken.rglob(".*.part"):
+        path.unlink()
+    assert same_files(broken, unbroken)

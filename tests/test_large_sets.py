@@ -40,7 +40,9 @@ def test_an_epoch_holds_no_more_of_more_clips(tmp_path: Path) -> None:
 def test_the_benchmark_writes_its_tables(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(large, "_alone", lambda work, *given: work(*given))
     monkeypatch.setattr(large, "QUICK_ROWS", 20_000)
-    monkeypatch.setattr(large, "QUICK_CLIPS", 50)
+    monkeypatch.setattr(large, "QUICK_CLIPS", 60)
+    monkeypatch.setattr(large, "CLIPS_PER_SHARD", 5)
+    monkeypatch.setattr(large, "OPEN_SHARDS", 1)
     page = tmp_path / "page.md"
     page.write_text("<!-- large -->\n<!-- end of large -->\n", encoding="utf-8")
     monkeypatch.setattr("sys.argv", ["large", "--quick", "--page", str(page)])
@@ -50,7 +52,10 @@ def test_the_benchmark_writes_its_tables(tmp_path: Path, monkeypatch: pytest.Mon
         ["| AudioSet, weak", "20,000"],
         ["| weak TSV", "20,000"],
     ]
-    assert sum(bool(re.match(r"\| \d", line)) for line in lines) == 2
+    rows = [line.strip("| ").split(" | ")[:2] for line in lines if re.match(r"\| \d", line)]
+    assert rows == [["6", "2"], ["60", "12"]] + [
+        [clips, where] for clips in ("6", "60") for where in ("one file", "shards, 1 open")
+    ]
 
 
 def clips(count: int) -> list[Clip]:

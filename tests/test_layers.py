@@ -11,12 +11,12 @@ import earmark
 
 LEVELS = [
     {"errors", "events", "timeline", "scores", "config", "folders", "writing"},
-    {"audio", "metrics", "formats"},
+    {"audio", "clock_times", "metrics", "formats", "spectra"},
     {"features"},
     {"data", "model"},
     {"training", "inference"},
-    {"tuning", "outputs"},
-    {"recipes", "scale"},
+    {"tuning", "outputs", "runtime"},
+    {"recipes", "scale", "web"},
     {"tasks"},
     {"cli"},
     {"__init__", "__main__"},
@@ -64,7 +64,7 @@ def test_the_rule_can_fail():
 
 
 def test_help_decoding_and_metrics_load_no_torch():
-    inference = "earmark.inference.decoding, earmark.inference.stitching"
+    inference = "earmark.inference.decoding, earmark.inference.stitching, earmark.runtime"
     modules = f"earmark.cli, earmark.tasks, {inference}, earmark.metrics.segments"
     code = f"import sys, {modules}; print([m for m in ('torch', 'matplotlib') if m in sys.modules])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -12,7 +12,7 @@ from conftest import TINY
 from numpy.typing import NDArray
 
 from earmark.audio import write
-from earmark.inference import system
+from earmark.inference import system, windowed
 from earmark.inference.fusion import load_recogniser
 from earmark.tasks.detection import detect
 
@@ -67,7 +67,7 @@ def stream(seconds: int) -> Iterator[NDArray[np.float32]]:
 
 def test_a_long_recording(model: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     seconds = HOURS * 3600
-    monkeypatch.setattr(system, "blocks", lambda path, rate_hz: stream(seconds))
+    monkeypatch.setattr(windowed, "blocks", lambda path, rate_hz: stream(seconds))
     recogniser = load_recogniser(model, "cpu", "float32")
     decoder = recogniser.decoder()
     seen, frames, events = [], 0, 0

@@ -1,11 +1,12 @@
 """The plot task, with a tiny model of random weights on a recording that each test writes."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
-from conftest import training_summary
+from conftest import TINY, training_summary
 from matplotlib.image import imread
 
 from earmark import audio
@@ -14,7 +15,9 @@ from earmark.errors import UserError
 from earmark.features import FeatureExtractor, Normaliser, mel_filters
 from earmark.inference.fusion import load_recogniser
 from earmark.model import bundle
+from earmark.model.bundle import read_description
 from earmark.outputs import plots
+from earmark.tasks import fuse, train
 from earmark.tasks.picture import band_centres_hz, plot
 
 RATE_HZ = 4000
@@ -66,6 +69,14 @@ def make_model(folder, kind="log_mel"):
 @pytest.fixture(scope="module")
 def model(tmp_path_factory):
     return make_model(tmp_path_factory.mktemp("model"))
+
+
+@pytest.fixture(scope="session")
+def trained(clips, tmp_path_factory):
+    """A model folder after a short training."""
+    out = tmp_path_factory.mktemp("trained") / "model"
+    train(clips.weak, audio=clips.audio, out=out, set=TINY, device="cpu")
+    return out
 
 
 @pytest.fixture
@@ -136,7 +147,7 @@ def test_the_reference_is_of_the_longest_name_that_the_path_ends_with(
 ):
     table = tmp_path / "strong.tsv"
     table.write_text(
-        HEADER + "a.wav\t0\t1\tdog\nyard/a.wav\t2\t3\tdog\nyard/a.wav\t1\t2\tzebra\n"
+        HEADER + "a.wav\t0\t1\tdog\nyard/a.wav\t2\t3\tdog\nyard\\\\a.wav\t1\t2\tzebra\n"
         "ard/a.wav\t3\t4\tdog\nb/yard/a.wav\t3\t4\tdog\nextra.wav\t3\t4\tdog\n"
     )
     report = plot(recording, model=model, out=tmp_path / "a.png", reference=table, device="cpu")
@@ -194,3 +205,80 @@ def test_centres_are_where_the_filters_peak():
     # Slaney's scale is linear below 1 kHz, 200/3 Hz a mel.
     top_mel = 15 + np.log(8) / (np.log(6.4) / 27)
     assert centres[9] == pytest.approx(10 * top_mel / 65 * 200 / 3, abs=1)
+
+
+LOG = (
+    '{"number": 1, "loss": 0.5, "validation_map": null, "seconds": 1}\n'
+    '{"number": 2, "loss": 0.25, "validation_map": null, "seconds": 1, "kept": true}\n'
+)
+
+
+@pytest.fixture
+def curves(monkeypatch):
+    """What reaches ``draw_curves``; it draws all the same."""
+    seen = []
+    draw = plots.draw_curves
+    monkeypatch.setattr(plots, "draw_curves", lambda *a: (seen.append(a[1:]), draw(*a)))
+    return seen
+
+
+def test_the_curves_of_a_training(trained, curves, tmp_path):
+    out = tmp_path / "curves.png"
+    report = plot(trained, out=out)
+    assert (report.systems, report.epochs) == (1, 3)
+    assert imread(out).shape[:2] == (900, 1200)
+    ((curve,), title) = curves[0]
+    assert title == "Training of model"
+    log = (trained / "training" / "log.jsonl").read_text()
+    lines = [json.loads(line) for line in log.splitlines()]
+    assert list(curve.losses) == [line["loss"] for line in lines]
+    assert list(curve.scores) == [line["validation_map"] for line in lines]
+    weights = read_description(trained).training.weights
+    assert weights.endswith(": " + ", ".join(map(str, sorted(curve.kept))))
+    assert plot(trained / "training" / "log.jsonl", out=out).epochs == 3
+    assert curves[1] == curves[0]
+
+
+def test_the_curves_of_a_fused_model_are_those_of_its_members(trained, curves, tmp_path):
+    inner = fuse(trained, trained, out=tmp_path / "inner", device="cpu").model
+    fused = fuse(inner, trained, out=tmp_path / "fused", device="cpu").model
+    assert plot(fused, out=tmp_path / "c.png").text().startswith("3 epochs of 3 systems: ")
+    assert [curve.name for curve in curves[0][0]] == ["0/0", "0/1", "1"]
+
+
+def test_a_log_without_validation_or_marks(curves, tmp_path):
+    log = tmp_path / "m" / "training" / "log.jsonl"
+    log.parent.mkdir(parents=True)
+    log.write_text(LOG)
+    plot(log, out=tmp_path / "c.png")
+    ((curve,), title) = curves[0]
+    assert np.isnan(curve.scores).all()
+    assert curve.kept == {2}
+    assert title == "Training of m"
+
+
+def test_what_has_no_curves(model, recording, tmp_path):
+    out = tmp_path / "c.png"
+    with pytest.raises(UserError, match=r"no log of its epochs \(training/log\.jsonl\)"):
+        plot(model, out=out)
+    with pytest.raises(UserError, match="neither a recording nor a model folder"):
+        plot(tmp_path, out=out)
+    with pytest.raises(UserError, match="to draw a recording give its --model"):
+        plot(recording, out=out)
+    with pytest.raises(UserError, match="--reference is for a recording"):
+        plot(model, out=out, reference=tmp_path / "r.tsv")
+    with pytest.raises(UserError, match="leave out --model"):
+        plot(model, model=model, out=out)
+    log = tmp_path / "log.jsonl"
+    for text, message in (
+        (LOG + "{}\n", r"log\.jsonl, line 3: a line must be an epoch"),
+        (LOG + '{"number": 3', r"line 3: a line must be"),
+        ("[]\n", r"line 1: a line must be"),
+        ("", "no epoch of this training is done yet"),
+    ):
+        log.write_text(text)
+        with pytest.raises(UserError, match=message):
+            plot(log, out=out)
+    with pytest.raises(UserError, match="can't be read"):
+        plot(tmp_path / "other.jsonl", out=out)
+    assert not out.exists()

@@ -16,7 +16,7 @@ import earmark
 from earmark.audio import write
 from earmark.events import Event
 from earmark.formats.events import read_events
-from earmark.inference import system
+from earmark.inference import system, windowed
 from earmark.inference.fusion import load_recogniser
 from earmark.inference.pipeline import Workers
 from earmark.scores import ScoreTrack
@@ -97,7 +97,7 @@ def test_decisions_do_not_depend_on_batches_and_threads(
 ) -> None:
     samples = sound(33.0)
     usual, events, thresholds = found_by(model, precision, samples)
-    monkeypatch.setattr(system, "WINDOWS_AT_ONCE", windows)
+    monkeypatch.setattr(windowed, "WINDOWS_AT_ONCE", windows)
     monkeypatch.setattr(system, "WORKERS", Workers(workers, system._one_thread))
     other, other_events, _ = found_by(model, precision, samples)
     assert_same_decisions(usual, other, thresholds)

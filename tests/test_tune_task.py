@@ -11,7 +11,7 @@ from earmark import tuning
 from earmark.cli import main
 from earmark.errors import UserError
 from earmark.model.bundle import Description, FusedDescription, read_description
-from earmark.tasks import detect, evaluate, fuse, tune
+from earmark.tasks import detect, evaluate, fuse, tune, tuned_rules
 
 
 @pytest.fixture(autouse=True)
@@ -96,6 +96,23 @@ def test_a_fused_model_is_tuned_and_its_members_stay(
     assert description.thresholds == report.note
     assert report.after["segment error rate"] < report.before["segment error rate"]
     assert contents(fused / "members") == members
+
+
+def test_thresholds_that_rest_on_few_clips_are_named(
+    copied: Path,
+    held_out: Scenes,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    header, *rows = held_out.weak.read_text().splitlines()
+    names = [row.split("\t")[0] for row in rows if "siren" in row][:2]
+    table = copied.parent / "weak.tsv"
+    table.write_text("\n".join([header, *(f"{name}\tsiren" for name in names)]) + "\n")
+    tune(copied, table, audio=held_out.audio, device="cpu")
+    assert "fewer than 10 clips are held out of 'siren': " in capsys.readouterr().err
+    monkeypatch.setattr(tuned_rules, "FEW_CLIPS", 2)
+    tune(copied, table, audio=held_out.audio, device="cpu")
+    assert "fewer than" not in capsys.readouterr().err
 
 
 def test_tags_alone_tune_tag_thresholds_alone(copied: Path, held_out: Scenes) -> None:

@@ -2,12 +2,14 @@
 
 import errno
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 
 from earmark.errors import UserError
-from earmark.writing import filling, replacing, writing
+from earmark.writing import filling, replacing, unfinished, writing
 
 
 def names(folder: Path) -> list[str]:
@@ -42,6 +44,36 @@ def test_whatever_stops_it_leaves_what_was_there(tmp_path: Path, error: BaseExce
         stopped()
     assert path.read_text() == "before"
     assert names(tmp_path) == ["table.csv"]
+
+
+KILLED = """
+import os, sys
+from pathlib import Path
+from earmark.writing import replacing, unfinished
+path = Path("table.csv")
+with replacing(path, beside=unfinished(path) if sys.argv[1] == "alone" else None) as part:
+    part.write_text("aft")
+    os._exit(9)
+"""
+
+
+@pytest.mark.parametrize(
+    ("writers", "pattern", "stays"),
+    [("alone", ".table.csv.partial", False), ("many", ".table.csv.*.part", True)],
+)
+def test_what_a_killed_process_leaves(
+    tmp_path: Path, writers: str, pattern: str, stays: bool
+) -> None:
+    path = tmp_path / "table.csv"
+    path.write_text("before")
+    killed = subprocess.run([sys.executable, "-c", KILLED, writers], cwd=tmp_path, check=False)
+    assert killed.returncode == 9
+    assert path.read_text() == "before"
+    assert len(list(tmp_path.glob(pattern))) == 1
+    with replacing(path, beside=unfinished(path) if writers == "alone" else None) as part:
+        part.write_text("after")
+    assert path.read_text() == "after"
+    assert len(names(tmp_path)) == 1 + stays
 
 
 @pytest.mark.parametrize(

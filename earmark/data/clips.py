@@ -24,7 +24,7 @@ from earmark.audio import AudioError, read
 from earmark.data.labels import Clip
 from earmark.errors import UserError
 from earmark.features import VERSION, FeatureExtractor, Normaliser, NormaliserFit
-from earmark.writing import replacing, writing
+from earmark.writing import replacing, unfinished, writing
 
 Samples = NDArray[np.float32]
 FEATURES, INDEX, CONTENTS = "features.f16", "index.npz", "contents.json"
@@ -60,6 +60,11 @@ class ClipFeatures:
         """(N,) row of ``frames`` at which each clip starts."""
         return np.concatenate([[0], np.cumsum(self.lengths)[:-1]])
 
+    @property
+    def order(self) -> NDArray[np.int64]:
+        """(N,) the clips by number, in the order in which they are read soonest."""
+        return np.arange(len(self.lengths))
+
     def batch(self, numbers: NDArray[np.int64]) -> tuple[Samples, NDArray[np.int64] | None]:
         """Features (B, T, F) of clips by number, padded with zeros to the longest, and their
         lengths (B,), None if they are equal."""
@@ -93,11 +98,11 @@ def clip_features(
         with writing(folder):
             folder.mkdir(parents=True, exist_ok=True)
             held.enter_context(FileLock(folder / ".lock"))
-        digests = _digests(clips, folder / CONTENTS)
-        key = _key(clips, digests, extractor, max_clip_seconds)
+        digests = content_digests(clips, folder / CONTENTS)
+        key = content_key(clips, digests, extractor, max_clip_seconds)
         if not _is_of(folder, key, extractor.settings.mel_bands):
             _compute(clips, extractor, folder, key, max_clip_seconds, after_clip)
-            now = _digests(clips, folder / CONTENTS)
+            now = content_digests(clips, folder / CONTENTS)
             if changed := [path for path in digests if now[path] != digests[path]]:
                 (folder / INDEX).unlink()
                 raise UserError("changed while it was read; start again", where=changed[0])
@@ -124,12 +129,13 @@ def _found(clips: Sequence[Clip], folder: Path, key: str, bands: int) -> ClipFea
         )
 
 
-def _key(
+def content_key(
     clips: Sequence[Clip],
     digests: dict[Path, str],
     extractor: FeatureExtractor,
     max_clip_seconds: float,
 ) -> str:
+    """A digest of all that the features of ``clips`` depend on, the content of files first."""
     digest = hashlib.sha256(extractor.settings.model_dump_json().encode())
     digest.update(json.dumps([VERSION, max_clip_seconds]).encode())
     for clip in clips:
@@ -138,14 +144,16 @@ def _key(
     return digest.hexdigest()
 
 
-def _digests(clips: Sequence[Clip], record: Path) -> dict[Path, str]:
+def content_digests(
+    clips: Sequence[Clip], record: Path | None = None, threads: int | None = None
+) -> dict[Path, str]:
     """A digest of the content of each file, which ``record`` keeps for the next time.
 
     A file's size, times and inode stand for its content where all of them are as they were: who
     writes into a file and restores its time changes the time of that change.
     """
     started_ns = time.time_ns()
-    known = _recorded(record)
+    known = {} if record is None else _recorded(record)
     states = {path: _state(path) for path in dict.fromkeys(clip.path for clip in clips)}
     digests = {}
     for path, state in states.items():
@@ -153,13 +161,13 @@ def _digests(clips: Sequence[Clip], record: Path) -> dict[Path, str]:
         if found and found[1:] == state:
             digests[path] = str(found[0])
     unknown = [path for path in states if path not in digests]
-    digests |= zip(unknown, _each(_digest, unknown), strict=True)
+    digests |= zip(unknown, _each(_digest, unknown, threads), strict=True)
     settled = {
         str(path): [digests[path], *state]
         for path, state in states.items()
         if state and max(state[1:3]) < started_ns - _TICK_NS
     }
-    if settled != known:
+    if record is not None and settled != known:
         _replace(record, json.dumps(settled).encode())
     return digests
 
@@ -220,14 +228,12 @@ def _compute(
     lengths: list[int] = []
     readable: list[int] = []
     reasons: list[str] = []
-    work = partial(_of_clip, extractor=extractor, max_clip_seconds=max_clip_seconds)
     # Others may still read the file that was there: it is replaced, never written to.
-    unfinished = folder / f"{FEATURES}.partial"
+    features_file = folder / FEATURES
     with (
-        replacing(folder / FEATURES, beside=unfinished, lasting=True) as part,
+        replacing(features_file, beside=unfinished(features_file), lasting=True) as part,
         open(part, "wb") as file,
-        _one_thread_each(),
-        closing(_each(work, clips)) as computed,
+        closing(features_of_each(clips, extractor, max_clip_seconds)) as computed,
     ):
         for number, features in enumerate(computed):
             after_clip()
@@ -252,6 +258,24 @@ def _compute(
     _replace(folder / INDEX, index.getvalue())
 
 
+def features_of_each(
+    clips: Iterable[Clip],
+    extractor: FeatureExtractor,
+    max_clip_seconds: float,
+    threads: int | None = None,
+) -> Generator[Samples | str]:
+    """Features (T, F) of each clip in order, or why there are none.
+
+    Every core computes, or as many as ``threads`` says.
+
+    Raises:
+        UserError: if a clip is longer than ``max_clip_seconds``.
+    """
+    work = partial(_of_clip, extractor=extractor, max_clip_seconds=max_clip_seconds)
+    with _one_thread_each(), closing(_each(work, clips, threads)) as computed:
+        yield from computed
+
+
 def _of_clip(clip: Clip, extractor: FeatureExtractor, max_clip_seconds: float) -> Samples | str:
     """Features (T, F) of a clip, or why there are none."""
     rate_hz = extractor.settings.rate_hz
@@ -272,12 +296,14 @@ def _of_clip(clip: Clip, extractor: FeatureExtractor, max_clip_seconds: float) -
     return extractor.of_clips([samples])[0]
 
 
-def _each(work: Callable[[Item], Result], items: Iterable[Item]) -> Generator[Result]:
+def _each(
+    work: Callable[[Item], Result], items: Iterable[Item], threads: int | None = None
+) -> Generator[Result]:
     """``work(item)`` of each item in order, by one thread a core, a few of them ahead.
 
     Whoever stops early waits for those in work alone.
     """
-    threads = os.cpu_count() or 1
+    threads = threads or os.cpu_count() or 1
     pool = ThreadPoolExecutor(threads)
     try:
         waiting: deque[Future[Result]] = deque()
@@ -303,5 +329,5 @@ def _one_thread_each() -> Iterator[None]:
 
 
 def _replace(file: Path, content: bytes) -> None:
-    with replacing(file, beside=file.with_name(f"{file.name}.partial")) as part:
+    with replacing(file, beside=unfinished(file)) as part:
         part.write_bytes(content)

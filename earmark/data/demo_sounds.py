@@ -10,7 +10,7 @@ from earmark.data.scenes import Sound
 
 Samples = NDArray[np.float64]
 
-_LOWEST_RATE_HZ = 8000
+LOWEST_RATE_HZ = 8000
 
 
 def demo_sound(label: str, rate_hz: int, rng: np.random.Generator) -> NDArray[np.float32]:
@@ -24,8 +24,8 @@ def demo_sound(label: str, rate_hz: int, rng: np.random.Generator) -> NDArray[np
     Returns:
         (S,) with a peak of 0.5.
     """
-    if rate_hz < _LOWEST_RATE_HZ:
-        raise ValueError(f"rate_hz must be at least {_LOWEST_RATE_HZ}, got {rate_hz}")
+    if rate_hz < LOWEST_RATE_HZ:
+        raise ValueError(f"rate_hz must be at least {LOWEST_RATE_HZ}, got {rate_hz}")
     t = np.arange(round(rng.uniform(0.6, 4.0) * rate_hz)) / rate_hz
     samples = _MAKERS[label](t, rate_hz, rng)
     first_db, last_db = rng.uniform(-3.0, 3.0, 2)

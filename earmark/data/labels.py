@@ -1,5 +1,7 @@
 """From a table of labels to clips on disk, and to a training and a validation part."""
 
+import math
+import os
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -13,8 +15,9 @@ from scipy import sparse
 from earmark.audio import find_recordings
 from earmark.errors import UserError
 from earmark.events import Event
+from earmark.folders import as_compared
 from earmark.formats.audioset import segment_of
-from earmark.formats.labels import LabelTable
+from earmark.formats.label_table import LabelRow, LabelTable, clip_name
 from earmark.formats.tables import no_collection
 
 # Clips without tags are spread like those of a class; no class has an empty name.
@@ -25,7 +28,10 @@ _CANDIDATES = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Clip:
-    """A labelled unit: a file, or the part of it from ``start_seconds`` to ``stop_seconds``."""
+    """A labelled unit: a file, or the part of it from ``start_seconds`` to ``stop_seconds``.
+
+    It has the classes in ``labels``, and lacks those in ``absent``; None are all others.
+    """
 
     path: Path
     filename: str
@@ -34,6 +40,36 @@ class Clip:
     labels: frozenset[str]
     events: tuple[Event, ...] | None
     group: str | None
+    absent: frozenset[str] | None = None
+
+    @classmethod
+    def of(cls, row: LabelRow, path: Path) -> "Clip":
+        """A row of a table, and the file that it means."""
+        return cls(
+            path,
+            row.filename,
+            row.start_seconds,
+            row.stop_seconds,
+            row.labels,
+            row.events,
+            row.group,
+            row.absent,
+        )
+
+    @property
+    def name(self) -> str:
+        """The file's name, with the times where a part of it is meant."""
+        return clip_name(self.filename, self.start_seconds, self.stop_seconds)
+
+    @property
+    def span(self) -> tuple[float, float]:
+        """From when to when in its file it lasts; to infinity where that is the file's end."""
+        stop = math.inf if self.stop_seconds is None else self.stop_seconds
+        return self.start_seconds or 0.0, stop
+
+    def knows(self, label: str) -> bool:
+        """Whether it is known to have a class, or to lack it."""
+        return self.absent is None or label in self.labels or label in self.absent
 
 
 @no_collection()
@@ -41,16 +77,18 @@ def find_clips(table: LabelTable, audio: Path) -> tuple[list[Clip], list[str]]:
     """The clips of a table whose audio is in a folder, and the filenames without any.
 
     A filename matches the recording whose path in the folder ends with it, folder by folder:
-    ``b/c.wav`` matches ``a/b/c.wav``, not ``a/bb/c.wav``. An absolute filename or one with ``..``
-    matches nothing. A clip of a video that no path matches so is also looked for by the video's
-    id, and by its start where a recording's name says one (``segment_of``).
+    ``b/c.wav`` matches ``a/b/c.wav``, not ``a/bb/c.wav``. Names are the same if they are so
+    ``as_compared``. An absolute filename or one with ``..`` matches nothing. A clip of a video
+    that no path matches so is also looked for by the video's id, and by its start where a
+    recording's name says one (``segment_of``); the recording of a track without its suffix
+    (``LabelTable.stems``).
 
     Raises:
         UserError: a filename matches two recordings, two filenames match one, or none matches
             any.
     """
     recordings = find_recordings([audio])
-    index = _Recordings(recordings, table.video_clips)
+    index = Recordings(recordings, table.video_clips, table.stems)
     path_of: dict[str, Path | None] = {}
     filename_of: dict[Path, str] = {}
     clips = []
@@ -74,17 +112,7 @@ def find_clips(table: LabelTable, audio: Path) -> tuple[list[Clip], list[str]]:
                 )
         found = path_of[row.filename]
         if found is not None:
-            clips.append(
-                Clip(
-                    found,
-                    row.filename,
-                    row.start_seconds,
-                    row.stop_seconds,
-                    row.labels,
-                    row.events,
-                    row.group,
-                )
-            )
+            clips.append(Clip.of(row, found))
     if not clips:
         raise UserError(
             f"none of the files in the table is in {audio}: the table has "
@@ -95,14 +123,21 @@ def find_clips(table: LabelTable, audio: Path) -> tuple[list[Clip], list[str]]:
     return clips, [filename for filename, path in path_of.items() if path is None]
 
 
-class _Recordings:
+class Recordings:
     """Recordings by the names that tables may have for them."""
 
-    def __init__(self, recordings: Iterable[tuple[str, Path]], video_clips: bool) -> None:
+    def __init__(
+        self, recordings: Iterable[tuple[str, Path]], video_clips: bool, stems: bool = False
+    ) -> None:
         self._by_base_name: dict[str, list[tuple[str, Path]]] = defaultdict(list)
+        self._by_stem: dict[str, list[tuple[str, Path]]] = defaultdict(list)
         self._by_video: dict[str, list[tuple[int | None, Path]]] = defaultdict(list)
-        for relative, path in recordings:
+        for name, path in recordings:
+            relative = as_compared(name)
             self._by_base_name[relative.rpartition("/")[2]].append((relative, path))
+            if stems:
+                bare = os.path.splitext(relative)[0]
+                self._by_stem[bare.rpartition("/")[2]].append((bare, path))
             segment = segment_of(relative) if video_clips else None
             if segment is not None:
                 self._by_video[segment[0]].append((segment[1], path))
@@ -110,11 +145,13 @@ class _Recordings:
     def matching(self, filename: str) -> list[Path]:
         """The recordings whose path ends with a filename, else those of its part of a video."""
         wanted = _relative(filename)
-        candidates = self._by_base_name.get(wanted.rpartition("/")[2], ())
-        matches = [
-            path for name, path in candidates if name == wanted or name.endswith(f"/{wanted}")
-        ]
-        segment = segment_of(filename) if self._by_video and not matches else None
+        matches: list[Path] = []
+        for index in (self._by_base_name, self._by_stem):
+            candidates = index.get(wanted.rpartition("/")[2], ())
+            matches = matches or [
+                path for name, path in candidates if name == wanted or name.endswith(f"/{wanted}")
+            ]
+        segment = segment_of(as_compared(filename)) if self._by_video and not matches else None
         if segment is None or segment[1] is None:
             return matches
         video, start = segment
@@ -124,12 +161,30 @@ class _Recordings:
 @no_collection()
 def tag_matrix(clips: Sequence[Clip], class_names: Sequence[str]) -> sparse.csr_array:
     """(N, K) True where a clip has a class; sparse, as of millions of clips few tags are True."""
+    return _matrix((clip.labels for clip in clips), class_names)
+
+
+@no_collection()
+def known_matrix(clips: Sequence[Clip], class_names: Sequence[str]) -> sparse.csr_array | None:
+    """(N, K) True where it is known whether a clip has a class; None if everything is.
+
+    Sparse, as of millions of clips with tags for few of hundreds of classes little is known.
+    """
+    if all(clip.absent is None for clip in clips):
+        return None
+    return _matrix(
+        (class_names if clip.absent is None else clip.labels | clip.absent for clip in clips),
+        class_names,
+    )
+
+
+def _matrix(rows: Iterable[Iterable[str]], class_names: Sequence[str]) -> sparse.csr_array:
     column = {name: k for k, name in enumerate(class_names)}
-    columns = [[column[label] for label in clip.labels if label in column] for clip in clips]
+    columns = [[column[label] for label in labels if label in column] for labels in rows]
     starts = np.cumsum([0, *map(len, columns)])
     indices = np.fromiter(chain.from_iterable(columns), np.int32, count=starts[-1])
     values = np.ones(len(indices), np.bool_)
-    return sparse.csr_array((values, indices, starts), shape=(len(clips), len(class_names)))
+    return sparse.csr_array((values, indices, starts), shape=(len(columns), len(class_names)))
 
 
 @no_collection()
@@ -334,6 +389,7 @@ class _Division:
 
 def _relative(filename: str) -> str:
     """A path in its shortest form, nothing of an absolute one; ``..`` stays, and matches none."""
+    filename = as_compared(filename)
     if filename.startswith("/"):
         return ""
     return "/".join(part for part in filename.split("/") if part not in ("", "."))

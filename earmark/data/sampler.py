@@ -112,3 +112,94 @@ class ShuffledSampler:
         """The clip numbers (B,) of each batch of the next epoch."""
         for _ in range(self.batches_per_epoch):
             yield np.array([self._deck.draw() for _ in range(self.batch_size)])
+
+
+class ShardedSampler:
+    """Batches from a few open shards at a time, with the weights of the whole set.
+
+    An epoch goes through the shards in a new random order, a window of ``open_shards`` of them at
+    a time, which moves on by one and round to the start again: each shard is open equally long. A
+    place of a batch draws a class as ``BalancedSampler`` does, among those that are open; then a
+    shard, by how many clips of that class it has; then the next of the shuffled list of that
+    class in that shard. Where all shards can be open, use ``BalancedSampler``.
+
+    Args:
+        tags: (N, K) True where clip n has class k.
+        shard_of: (N,) the shard of each clip.
+        open_shards: fewer than there are shards.
+        batch_size: clips in every batch; there is never a short one.
+        ratio: most to least frequent draws; None draws every clip alike.
+        seed: the same seed gives the same batches.
+
+    Attributes:
+        draw_probabilities, positive_shares: as of ``BalancedSampler``, of the whole set.
+        open: the shards that the next batch is of, and then the one that comes next, if any.
+    """
+
+    def __init__(
+        self,
+        tags: sparse.csr_array,
+        shard_of: NDArray[np.int32],
+        open_shards: int,
+        batch_size: int,
+        ratio: float | None,
+        seed: int,
+    ) -> None:
+        self._rng = np.random.default_rng(seed)
+        self.batch_size = batch_size
+        clips = tags.shape[0]
+        self.batches_per_epoch = math.ceil(clips / batch_size)
+        if ratio is None:
+            tags = sparse.csr_array((clips, 0), dtype=np.bool_)
+        whole = BalancedSampler(tags, batch_size, 1.0 if ratio is None else ratio, seed)
+        self.draw_probabilities = whole.draw_probabilities
+        self.positive_shares = whole.positive_shares
+        self._most = open_shards
+        self._shards = np.unique(shard_of)
+        sizes = np.bincount(shard_of)
+        self._sizes = {shard: int(sizes[shard]) for shard in self._shards.tolist()}
+        self._decks: list[dict[int, _Deck]] = []
+        self._counts: list[dict[int, int]] = []
+        columns = sparse.csc_array(tags)
+        lists = [*np.split(columns.indices, columns.indptr[1:-1])[: tags.shape[1]]]
+        lists.append(np.flatnonzero(np.diff(sparse.csr_array(tags).indptr) == 0))
+        for numbers in lists:
+            of_list = shard_of[numbers]
+            parts = {int(s): numbers[of_list == s] for s in np.unique(of_list)}
+            self._decks.append({s: _Deck(part, self._rng) for s, part in parts.items()})
+            self._counts.append({s: len(part) for s, part in parts.items()})
+        self.open: tuple[int, ...] = ()
+
+    def epoch(self) -> Iterator[NDArray[np.int64]]:
+        """The clip numbers (B,) of each batch of the next epoch."""
+        order = self._rng.permutation(self._shards).tolist()
+        clips = sum(self._sizes.values())
+        passed = done = 0
+        for first, leaving in enumerate(order):
+            window = [order[(first + n) % len(order)] for n in range(self._most)]
+            coming = [order[(first + self._most) % len(order)]] if first + 1 < len(order) else []
+            passed += self._sizes[leaving]
+            until = self.batches_per_epoch * passed // clips
+            if until > done:
+                self.open = (*window, *coming)
+                choices, shares = self._lists(window)
+                while done < until:
+                    done += 1
+                    drawn = self._rng.choice(len(choices), size=self.batch_size, p=shares)
+                    yield np.array([choices[number].draw() for number in drawn])
+
+    def _lists(self, window: list[int]) -> tuple[list[_Deck], NDArray[np.float64]]:
+        """The lists of classes and open shards, and how likely each is drawn."""
+        choices, shares = [], []
+        for decks, counts, share in zip(
+            self._decks, self._counts, self.draw_probabilities.tolist(), strict=True
+        ):
+            there = [shard for shard in window if shard in decks]
+            of_all = sum(counts[shard] for shard in there)
+            for shard in there:
+                choices.append(decks[shard])
+                shares.append(share * counts[shard] / of_all)
+        found = np.array(shares)
+        if not found.sum():  # of what is open nothing would be drawn
+            found = np.ones(len(shares))
+        return choices, found / found.sum()

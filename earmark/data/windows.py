@@ -23,7 +23,9 @@ def windows(clip: Clip, duration_seconds: float, window_seconds: float) -> Itera
         stop = start + window_seconds
         heard = (event for event in clip.events or () if _sounds_in(event, start, stop))
         labels = frozenset(event.label for event in heard)
-        yield replace(clip, start_seconds=start, stop_seconds=stop, labels=labels)
+        # What the recording has and the window has not, the window is known to lack.
+        absent = None if clip.absent is None else (clip.absent | clip.labels) - labels
+        yield replace(clip, start_seconds=start, stop_seconds=stop, labels=labels, absent=absent)
 
 
 def _sounds_in(event: Event, start: float, stop: float) -> bool:

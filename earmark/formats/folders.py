@@ -34,7 +34,7 @@ def read_folders(path: Path) -> LabelTable:
         if not slash:
             raise UserError(
                 f"every recording must lie in the folder of its class, '{label}' lies in none; "
-                "move it",
+                "move it, or give a table of labels instead of the folder",
                 where=path,
             )
         rows.append(LabelRow(filename, frozenset((label,))))

@@ -1,10 +1,12 @@
 """Strong labels and detected events: ``filename onset offset event_label [score]``."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from itertools import chain
 from pathlib import Path
 
 from earmark.events import Event, in_order
 from earmark.formats.label_table import LabelRow, LabelTable
+from earmark.formats.recorded import Recorded
 from earmark.formats.tables import NAME_COLUMNS, TAB, Table, seconds_text, write_table
 
 
@@ -40,6 +42,7 @@ def strong_table(
     found: Iterable[tuple[str, Event | None, str | None, int]],
     *,
     video_clips: bool = False,
+    stems: bool = False,
 ) -> LabelTable:
     """The table of (filename, event or None, group, line), files by first appearance."""
     events_of: dict[str, list[Event]] = {}
@@ -66,7 +69,7 @@ def strong_table(
         )
         for filename, events in events_of.items()
     )
-    return LabelTable(path, rows, tuple(sorted(class_names)), True, zero_length, video_clips)
+    return LabelTable(path, rows, tuple(sorted(class_names)), True, zero_length, video_clips, stems)
 
 
 def write_strong(path: Path, items: Iterable[tuple[str, Sequence[Event]]]) -> None:
@@ -77,6 +80,16 @@ def write_strong(path: Path, items: Iterable[tuple[str, Sequence[Event]]]) -> No
         if not events:
             rows.append([filename, "", "", ""])
     write_table(path, rows, TAB)
+
+
+def write_submission(path: Path, recordings: Iterable[Recorded]) -> None:
+    """The strong TSV that DCASE's scorers read: of events alone, without their scores."""
+    rows = (
+        [recorded.filename, *event_cells(event)]
+        for recorded in recordings
+        for event in recorded.events
+    )
+    write_table(path, chain([["filename", "onset", "offset", "event_label"]], rows), TAB)
 
 
 def event_cells(event: Event) -> list[str]:

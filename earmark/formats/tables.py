@@ -5,16 +5,22 @@ import hashlib
 import math
 import re
 from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cached_property, lru_cache
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TextIO
 
 from earmark.errors import UserError
 from earmark.writing import replacing
 
 TAB, COMMA = "\t", ","
+RECORD_SUFFIXES = {
+    ".json": "json",
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".parquet": "parquet",
+}
 NAME_COLUMNS = ("filename", "file")
 GROUP_COLUMNS = ("group", "fold")
 RESERVED_COLUMNS = (*NAME_COLUMNS, *GROUP_COLUMNS, "duration", "licence")
@@ -92,6 +98,10 @@ class Table:
             )
         return value
 
+    def is_number(self, row: Row, index: int) -> bool:
+        """Whether a cell is a finite number."""
+        return math.isfinite(_number(row.cells[index]))
+
     def seconds(self, row: Row, index: int) -> float:
         """A cell as a time of at least 0."""
         value = self.number(row, index)
@@ -139,33 +149,59 @@ def no_collection() -> Iterator[None]:
 
 
 @no_collection()
-def read_table(path: Path) -> Table:
+def read_table(path: Path, defects: list[UserError] | None = None) -> Table:
     """The records of a UTF-8 file, delimited by tabs if the first one holds a tab, else by commas.
 
+    Records, which its suffix tells, and folders of Parquet files are read as ``read_records`` does.
     A byte-order mark, CRLF, quoted cells ("" is a quote in one) and empty lines are understood.
     Cells without quotes lose the white space about them; a cell that only starts with a quoted
     part is taken as it stands.
+
+    Args:
+        path: the file.
+        defects: where given, rows with more or fewer columns are left out, and told there.
 
     Raises:
         UserError: the file can't be read, is empty or not UTF-8, a quote isn't closed, or a row
             has more or fewer columns than the first.
     """
-    text = _read_text(path)
+    if kind := "parquet" if parquet_parts(path) else RECORD_SUFFIXES.get(path.suffix.lower()):
+        from earmark.formats.records import read_records
+
+        return read_records(path, kind)
+    text = read_text(path)
     first = re.sub(_QUOTED, "", _FIRST_RECORD.match(text.lstrip())[0])  # type: ignore[index]
     delimiter = TAB if TAB in first else COMMA
     records: list[Row] = []
     width = 0
     for row in _records(path, text, delimiter):
         if len(row.cells) != (width := width or len(row.cells)):
-            raise UserError(
+            error = UserError(
                 f"a row needs {width} columns like the first, came with {len(row.cells)}",
                 where=path,
                 line=row.line,
             )
+            if defects is None:
+                raise error
+            defects.append(error)
+            continue
         records.append(row)
     if not records:
         raise UserError("the table is empty; it needs at least a header line", where=path)
     return Table(path, delimiter, records)
+
+
+def parquet_parts(path: Path) -> list[Path]:
+    """The files of a folder, or of ``events`` in it, that holds nothing but Parquet: one table.
+
+    So do clusters write, ours and others. Names that start with . or _ are notes of theirs.
+    """
+    for folder in (path / "events", path):
+        with suppress(OSError):  # no folder
+            parts = [part for part in sorted(folder.iterdir()) if part.name[0] not in "._"]
+            if parts and all(RECORD_SUFFIXES.get(p.suffix.lower()) == "parquet" for p in parts):
+                return parts
+    return []
 
 
 def _records(path: Path, text: str, delimiter: str) -> Iterator[Row]:
@@ -229,10 +265,26 @@ def write_table(path: Path, rows: Iterable[Sequence[str]], delimiter: str) -> No
     Raises:
         UserError: the file can't be written, or a name can't be written as UTF-8.
     """
+    with text_file(path) as file:
+        for row in rows:
+            file.write(row_text(row, delimiter))
+
+
+def row_text(row: Sequence[str], delimiter: str) -> str:
+    """A row's line, quoted so that read_table gives the same cells back."""
+    return delimiter.join(_as_cell(cell, delimiter) for cell in row) + "\n"
+
+
+@contextmanager
+def text_file(path: Path) -> Iterator[TextIO]:
+    """A UTF-8 file to write, which appears whole at the end of the block or not at all.
+
+    Raises:
+        UserError: it can't be written, or something can't be written as UTF-8.
+    """
     try:
         with replacing(path) as part, open(part, "w", encoding="utf-8", newline="") as file:
-            for row in rows:
-                file.write(delimiter.join(_as_cell(cell, delimiter) for cell in row) + "\n")
+            yield file
     except UnicodeEncodeError as error:
         name = error.object[:80].strip().encode("unicode_escape").decode()
         raise UserError(
@@ -259,7 +311,8 @@ def _number(text: str) -> float:
     return float(text) if _NUMBER.fullmatch(text) else math.nan
 
 
-def _read_text(path: Path) -> str:
+def read_text(path: Path) -> str:
+    """A UTF-8 file, less a byte-order mark. Raises UserError if it is none, or can't be read."""
     try:
         content = path.read_bytes()
     except OSError as error:
@@ -269,7 +322,9 @@ def _read_text(path: Path) -> str:
     except UnicodeDecodeError as error:
         line = 1 + content[: error.start].count(b"\n")
         raise UserError(
-            "a table must be UTF-8 text; save it as UTF-8", where=path, line=line
+            "a table must be UTF-8 text; save it as UTF-8 (spreadsheets: 'CSV UTF-8')",
+            where=path,
+            line=line,
         ) from error
 
 

@@ -1,4 +1,7 @@
-"""Weak labels, whole files or parts of them: ``filename [onset offset] event_labels``."""
+"""Weak labels, whole files or parts of them: ``filename [onset offset] event_labels``.
+
+A column ``absent_labels`` makes them partial: of classes in neither column nothing is known.
+"""
 
 import re
 from collections.abc import Iterable, Sequence
@@ -19,6 +22,8 @@ from earmark.formats.tables import (
     Table,
     write_table,
 )
+
+ABSENT = "absent_labels"
 
 _NEEDS_QUOTES = re.compile(r'[\t\r\n"]')
 _QUOTED_PART = r'\s*+"((?:[^"]++|"")*+)"\s*+'
@@ -83,20 +88,24 @@ def write_tag_labels(path: Path, filenames: Sequence[str], labels: Sequence[Iter
 def _rows(table: Table, *, parts: bool) -> list[LabelRow]:
     name, cell = table.need(*NAME_COLUMNS), table.need("event_labels")
     onset, offset = (table.need("onset"), table.need("offset")) if parts else (-1, -1)
-    own = {"event_labels", "onset", "offset"} if parts else {"event_labels"}
+    own = {"event_labels", ABSENT} | ({"onset", "offset"} if parts else set())
     for column in table.header:
         # A misspelt group column must not go unnoticed: it would let sources leak in a split.
         if column not in own and column not in RESERVED_COLUMNS:
             raise table.error(
-                f"a table of event_labels may further have {', '.join(RESERVED_COLUMNS)}, "
-                f"came with '{column}'; rename or remove it"
+                f"a table of event_labels may further have {', '.join(RESERVED_COLUMNS)} and "
+                f"{ABSENT}, came with '{column}'; rename or remove it"
             )
     cells = [_label_cell(table, row, cell) for row in table.rows]
-    distinct = set(cells)
+    lacking = table.find(ABSENT)
+    absent: Sequence[str | None] = [None] * len(cells)
+    if lacking is not None:
+        absent = [_label_cell(table, row, lacking) for row in table.rows]
+    distinct = {text for text in (*cells, *absent) if text is not None}
     separator = ";" if any(";" in text and _has_semicolon(text) for text in distinct) else ","
     labels = {text: split_labels(text, separator) for text in distinct}
     rows = []
-    for row, text in zip(table.rows, cells, strict=True):
+    for row, text, without in zip(table.rows, cells, absent, strict=True):
         start, stop = _part(table, row, onset, offset) if parts else (None, None)
         rows.append(
             LabelRow(
@@ -106,8 +115,15 @@ def _rows(table: Table, *, parts: bool) -> list[LabelRow]:
                 stop,
                 group=table.group(row),
                 line=row.line,
+                absent=None if without is None else labels[without],
             )
         )
+        if both := rows[-1].labels & (rows[-1].absent or set()):
+            raise table.error(
+                f"a class is there or is not, but '{min(both)}' is in event_labels and in "
+                f"{ABSENT}; remove it from one",
+                row,
+            )
     return rows
 
 

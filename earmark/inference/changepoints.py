@@ -46,6 +46,12 @@ class BoxFinder:
         self._start = np.zeros((3, 0), np.int64)
         self._box = np.zeros((4, 0), np.int64)  # one that may be joined with the next
 
+    @property
+    def earliest(self) -> int:
+        """The first frame at which a box may start that wasn't given yet."""
+        held = (*self._box[0].tolist(), *self._start[1].tolist(), *self._extreme[1].tolist())
+        return int(min((*held, self._boundary)))
+
     def push(
         self, scores: NDArray[np.float32], *, last: bool
     ) -> tuple[Whole, Whole, NDArray[np.float64]]:

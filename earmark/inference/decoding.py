@@ -203,6 +203,11 @@ class _RunFinder:
         self._frame = first_frame
         self._cut: tuple[int, float] | None = None  # a run that the block's end may have cut
 
+    @property
+    def earliest(self) -> int:
+        """The first frame at which a run may start that wasn't given yet."""
+        return self._frame if self._cut is None else self._cut[0]
+
     def push(self, scores: NDArray[np.float32], *, last: bool) -> Candidates:
         """The runs that are complete now."""
         frame = self._frame
@@ -261,5 +266,13 @@ class _ClassDecoder:
             for a, b in zip(*join(onsets, offsets, self._rule.max_gap_seconds), strict=True)
         ]
         self._held = None if last or not joined else joined.pop()
+        if self._held is not None and self._is_over(self._held):
+            joined.append(self._held)
+            self._held = None
         shortest = self._rule.min_event_seconds - TIE_SECONDS
         return [event for event in joined if event.duration_seconds >= shortest]
+
+    def _is_over(self, event: Event) -> bool:
+        """Whether whatever comes now is too far from an event to be joined with it."""
+        gap = self._clock.start_seconds(self._finder.earliest) - event.offset_seconds
+        return gap > self._rule.max_gap_seconds + TIE_SECONDS

@@ -12,7 +12,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
 from types import ModuleType
-from typing import Any, NamedTuple, get_args
+from typing import Any, get_args
 
 import numpy as np
 import torch
@@ -28,6 +28,7 @@ from earmark.inference.openvino_graph import (
     split_maps,
     split_weight,
 )
+from earmark.inference.windowed import Outputs
 from earmark.model.crnn import GatedCRNN
 from earmark.model.gating import GatedConv, ReluConv
 from earmark.model.localisation import Localised
@@ -36,21 +37,6 @@ from earmark.model.network import Network
 from earmark.model.precision import native_bfloat16
 
 logger = logging.getLogger("earmark")
-
-
-class Outputs(NamedTuple):
-    """What M networks say of windows.
-
-    Attributes:
-        frames: (B, T, M * K) probabilities.
-        weights: (B, T, M * K) of the frames. Those of attention over time have no bound: they lie
-            beyond float32's exp, not float64's.
-        clips: (B, K) probabilities, the mean over the networks.
-    """
-
-    frames: NDArray[np.float32]
-    weights: NDArray[np.float64]
-    clips: NDArray[np.float32]
 
 
 class Engine(ABC):

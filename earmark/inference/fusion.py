@@ -1,37 +1,45 @@
-"""Several systems as one: the mean of their posteriors (paper, sec. 2.4), on one clock."""
+"""Several systems as one: the mean of their posteriors (paper, sec. 2.4), on one clock.
+
+No torch here until a model folder is loaded.
+"""
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 
 from earmark.config import ClassDecoding, DecodingSettings
 from earmark.errors import UserError
 from earmark.inference.recogniser import Recogniser, Samples
-from earmark.inference.system import SystemRecogniser
-from earmark.model.bundle import (
-    ClockDescription,
-    Description,
-    load,
-    members_of,
-    read_description,
-)
 from earmark.scores import ScoreTrack
 from earmark.timeline import FrameClock
+
+if TYPE_CHECKING:
+    import torch
 
 DEEPEST = 8  # fused models in fused models
 
 
 def load_recogniser(
     folder: Path,
-    device: str | torch.device = "cpu",
+    device: "str | torch.device" = "cpu",
     precision: str = "float32",
     *,
     depth: int = DEEPEST,
 ) -> Recogniser:
     """The recogniser of a model folder, fused or not; ``precision`` as of ``choose_engine``."""
+    # Torch has no part in what is fused, and there may be none: see ``earmark.runtime``.
+    from earmark.inference.system import SystemRecogniser
+    from earmark.model.bundle import (
+        ClockDescription,
+        Description,
+        load,
+        members_of,
+        read_description,
+    )
+
     description = read_description(folder)
     if isinstance(description, Description):
         return SystemRecogniser(load(folder), device, precision)

@@ -29,10 +29,11 @@ from earmark.config import (
 from earmark.errors import UserError
 from earmark.features import Normaliser
 from earmark.model.build import build
+from earmark.model.hub import fetched, on_hub
 from earmark.model.network import Network
 from earmark.model.tensors import write_tensors
 from earmark.timeline import FrameClock
-from earmark.writing import replacing, writing
+from earmark.writing import replacing, unfinished, writing
 
 FORMAT_VERSION = 1
 _TYPES = {torch.float32: "F32", torch.int64: "I64"}
@@ -69,11 +70,47 @@ class BandStatistics(Section):
     deviation: list[Annotated[float, Field(gt=0)]]
 
 
+class FalseAlarms(Section):
+    """Where a class was wrongly found.
+
+    Attributes:
+        label: the class.
+        count: in how many clips, or segments of them.
+        there: which classes there were instead, the most frequent ones, each with in how many.
+        nothing: in how many there was none.
+    """
+
+    label: str
+    count: int
+    there: dict[str, int]
+    nothing: int
+
+
+class Judged(Section):
+    """How sure the scores of a model are, and what it confuses, where its rules were chosen.
+
+    Attributes:
+        on: which clips these were, in words.
+        sources: how many clips, or sources that they come from, were drawn for the intervals.
+        intervals: of 95 %, by the name of the score; none of a single source.
+        unit: what false alarms are counted in, clips or segments.
+        false_alarms: of the classes that have the most.
+    """
+
+    on: str
+    sources: int
+    intervals: dict[str, tuple[float, float]]
+    unit: str
+    false_alarms: tuple[FalseAlarms, ...]
+
+
 class TrainingSummary(Section):
     """Where a model comes from.
 
     Attributes:
         recipe: its name, or the file.
+        started_from: the SHA-256 of the weights that it started from, by the model's name; none
+            of a model that started with random ones.
         seed: of draws and weights.
         epochs: how many were trained.
         precision: of the convolutions while training.
@@ -83,10 +120,12 @@ class TrainingSummary(Section):
         thresholds: how the rules were chosen, in words.
         tuned_on: the SHA-256 of the tables that chose them, by their names.
         validation: scores on the clips that chose them, by name.
+        judged: how sure these are; None of a model of before that was asked, or of untuned rules.
         seconds: of all epochs.
     """
 
     recipe: str
+    started_from: dict[str, str] = Field(default_factory=dict)
     seed: int
     epochs: int
     precision: str
@@ -96,6 +135,7 @@ class TrainingSummary(Section):
     thresholds: str
     tuned_on: dict[str, str]
     validation: dict[str, float]
+    judged: Judged | None = None
     seconds: float
 
 
@@ -154,6 +194,7 @@ class FusedDescription(Section):
         thresholds: how the rules were chosen, in words.
         tuned_on: the SHA-256 of the tables that chose them, by their names.
         validation: scores on the clips that chose them, by name.
+        judged: how sure these are; None of a model of before that was asked, or of untuned rules.
     """
 
     format_version: int
@@ -167,6 +208,7 @@ class FusedDescription(Section):
     thresholds: str
     tuned_on: dict[str, str]
     validation: dict[str, float]
+    judged: Judged | None = None
     licence_of_training_data: str
 
     @model_validator(mode="after")
@@ -238,6 +280,8 @@ def save(
 
 def save_description(folder: Path, description: Description | FusedDescription, card: str) -> None:
     """Writes ``README.md`` and ``model.json`` of a folder that has all else."""
+    if on_hub(folder):
+        raise UserError("a model on the hub is not changed; copy its folder", where=folder)
     text = json.dumps(description.model_dump(mode="json"), indent=1, ensure_ascii=False)
     # Both are written before either takes its place: the card first, model.json last.
     with (
@@ -245,11 +289,11 @@ def save_description(folder: Path, description: Description | FusedDescription, 
         _replacing(folder / "README.md") as explained,
     ):
         described.write_text(text + "\n", encoding="utf-8")
-        explained.write_text(card, encoding="utf-8")
+        explained.write_bytes(card.encode("utf-8", "surrogateescape"))
 
 
 def _replacing(path: Path) -> AbstractContextManager[Path]:
-    return replacing(path, beside=path.with_name(f".{path.name}.partial"), lasting=True)
+    return replacing(path, beside=unfinished(path), lasting=True)
 
 
 def members_of(folder: Path, description: FusedDescription) -> list[Path]:
@@ -258,6 +302,7 @@ def members_of(folder: Path, description: FusedDescription) -> list[Path]:
     Raises:
         UserError: a link leads anywhere else, or two are one.
     """
+    folder = fetched(folder)
     members = [folder / member for member in description.members]
     real: set[Path] = set()
     for member in members:
@@ -272,9 +317,16 @@ def members_of(folder: Path, description: FusedDescription) -> list[Path]:
 
 def read_description(folder: Path) -> Description | FusedDescription:
     """The checked ``model.json`` of a model folder; of a fused one, where members are folders."""
+    folder = fetched(folder)
     path = folder / "model.json"
     if not path.is_file():
-        raise UserError("is not a model folder (it has no model.json)", where=folder)
+        begun = (folder / "training" / "run.json").is_file()
+        how = (
+            "finish its training: `earmark train ... --resume`"
+            if begun
+            else "`earmark train` makes one"
+        )
+        raise UserError(f"is not a model folder (it has no model.json); {how}", where=folder)
     if path.stat().st_size > LARGEST_DESCRIPTION_BYTES:
         raise UserError(f"is larger than {LARGEST_DESCRIPTION_BYTES} bytes", where=path)
     try:
@@ -294,7 +346,8 @@ def read_description(folder: Path) -> Description | FusedDescription:
         description = kind.model_validate(raw)
     except ValidationError as error:
         raise UserError(explain(error, kind), where=path) from error
-    # A later version's defaults must not fill in for what a model was trained with.
+    # A later version's defaults must not fill in for what prediction follows. How a model was
+    # trained is told, not followed, so that settings which came later may be missing there.
     names = description.class_names
     if isinstance(description, FusedDescription):
         sections: list[tuple[str, Section]] = [
@@ -302,7 +355,8 @@ def read_description(folder: Path) -> Description | FusedDescription:
             ("decoding_settings", description.decoding_settings),
         ]
     else:
-        sections = [("settings", description.settings), *description.settings]
+        followed = [part for part in description.settings if part[0] != "training"]
+        sections = [("settings", description.settings), *followed]
     sections += [(f"decoding of {n}", r) for n, r in zip(names, description.decoding, strict=True)]
     for name, section in sections:
         for key in type(section).model_fields:
@@ -323,7 +377,7 @@ def load(folder: Path) -> Bundle:
     description = read_description(folder)
     if isinstance(description, FusedDescription):
         raise UserError("is a fused model; name one of its members", where=folder)
-    path = folder / "model.safetensors"
+    path = fetched(folder) / "model.safetensors"
     if not path.is_file():
         raise UserError("can't be read as the model's weights: there is no such file", where=path)
     try:
@@ -337,20 +391,32 @@ def load(folder: Path) -> Bundle:
     return Bundle(description, tuple(networks))
 
 
-def _check_weights(path: Path, file: Any, description: Description) -> None:
-    """Refuses weights that are not those of the members, by what the file's header says of them."""
+def weights_bytes(description: Description, where: Path) -> int:
+    """What the file of a model's weights has at most; ``where`` its description is."""
+    of_header = 2**20
+    return of_header + sum(
+        1024 + tensor.numel() * tensor.element_size()
+        for tensor in _expected_weights(description, where).values()
+    )
+
+
+def _expected_weights(description: Description, where: Path) -> dict[str, Tensor]:
+    """The names, shapes and types of a model's weights, without their numbers."""
     try:
         with torch.device("meta"):  # has shapes, and no memory
             expected = description.network().state_dict()
     except (RuntimeError, ValueError) as error:
-        raise UserError(
-            f"no network can be made: {error}", where=path.with_name("model.json")
-        ) from error
-    wanted = {
+        raise UserError(f"no network can be made: {error}", where=where) from error
+    return {
         f"{number}/{name}": tensor
         for number in range(description.members)
         for name, tensor in expected.items()
     }
+
+
+def _check_weights(path: Path, file: Any, description: Description) -> None:
+    """Refuses weights that are not those of the members, by what the file's header says of them."""
+    wanted = _expected_weights(description, path.with_name("model.json"))
     names = set(file.keys())
     if odd := sorted(wanted.keys() ^ names):
         how = "lacks" if odd[0] in wanted else "has no place for"

@@ -9,7 +9,7 @@ from safetensors import SafetensorError
 from safetensors.torch import save_file
 from torch import Tensor
 
-from earmark.writing import replacing
+from earmark.writing import replacing, unfinished
 
 
 def write_tensors(
@@ -21,8 +21,7 @@ def write_tensors(
         UserError: it can't be written.
     """
     copies = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    partial = path.with_name(f".{path.name}.partial")
-    with replacing(path, beside=partial, lasting=True) as part:
+    with replacing(path, beside=unfinished(path), lasting=True) as part:
         part.unlink(missing_ok=True)
         part.touch()
         mode = part.stat().st_mode

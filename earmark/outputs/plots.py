@@ -1,4 +1,5 @@
-"""A picture of a recording: its spectrogram, frame probabilities and events (paper, Fig. 2)."""
+"""Pictures: of a recording its spectrogram, frame probabilities and events (paper, Fig. 2), and of
+a training its loss and scores, epoch by epoch."""
 
 import warnings
 from collections.abc import Iterable, Sequence
@@ -28,6 +29,8 @@ LONGEST_NAME, LONGEST_TITLE = 28, 100
 
 DETECTED, REFERENCE = "#0072B2", "#E69F00"  # of Okabe and Ito's palette for all kinds of sight
 GUIDE = "#D0D0D0"
+_PALETTE = (DETECTED, REFERENCE, "#009E73", "#CC79A7", "#56B4E9", "#D55E00")
+_LINES: tuple[Any, ...] = ("-", "--")
 _DPI, _INCHES = 100, (12, 9)
 # 80 dB as a difference of natural logarithms of magnitudes.
 _RANGE = 80 / 20 * np.log(10)
@@ -88,6 +91,25 @@ class Spectrogram:
     band_centres_hz: NDArray[np.float64] | None
 
 
+@dataclass(frozen=True, slots=True)
+class TrainingCurve:
+    """What a training logged of its epochs.
+
+    Attributes:
+        name: of the system; "" if it is the only one.
+        numbers: of the epochs, from 1.
+        losses: the mean loss of each.
+        scores: the validation mAP of each; NaN where nothing was held out.
+        kept: the epochs whose weights the model has.
+    """
+
+    name: str
+    numbers: Sequence[int]
+    losses: Sequence[float]
+    scores: Sequence[float]
+    kept: frozenset[int]
+
+
 def draw(
     path: Path,
     spectrogram: Spectrogram,
@@ -102,7 +124,17 @@ def draw(
         UserError: the file can't be written, or its name does not end in .png.
     """
     prepare(path)
-    content = _png(figure(spectrogram, track, detected, reference, title))
+    _write(path, figure(spectrogram, track, detected, reference, title))
+
+
+def draw_curves(path: Path, curves: Sequence[TrainingCurve], title: str = "") -> None:
+    """Draws ``curves_figure`` into a PNG as ``draw`` does."""
+    prepare(path)
+    _write(path, curves_figure(curves, title))
+
+
+def _write(path: Path, picture: "Figure") -> None:
+    content = _png(picture)
     with replacing(path) as part:
         part.write_bytes(content)
 
@@ -174,6 +206,74 @@ def figure(
     return picture
 
 
+def curves_figure(curves: Sequence[TrainingCurve], title: str = "") -> "Figure":
+    """Two panels over the epochs: loss, and the validation mAP if anything was held out.
+
+    Rings mark the epochs whose weights the model has.
+
+    Args:
+        curves: of at least one system; ``MOST_CLASSES`` of them are drawn.
+        title: taken literally, as are the names of systems.
+    """
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+    from matplotlib.ticker import MaxNLocator
+
+    shown = [_shown(curve.name, LONGEST_NAME) for curve in curves[:MOST_CLASSES]]
+    title = _shown(title, LONGEST_TITLE)
+    literal = _literal([title, *shown])
+    picture = Figure(figsize=_INCHES, dpi=_DPI, layout="constrained", facecolor="white")
+    FigureCanvasAgg(picture)
+    panels = [("loss of the training clips", "loss", [curve.losses for curve in curves])]
+    if any(np.isfinite(curve.scores).any() for curve in curves):
+        what = "mean average precision of the tags of the validation clips"
+        panels.append((what, "mAP", [curve.scores for curve in curves]))
+    left = len(curves) - len(shown)
+    remark = f"; {left} of {len(curves)} systems left out" if left else ""
+    every = picture.subplots(len(panels), 1, sharex=True, squeeze=False)[:, 0]
+    for axes, (what, unit, values) in zip(every, panels, strict=True):
+        for place, curve in enumerate(curves[:MOST_CLASSES]):
+            colour, line = _PALETTE[place % len(_PALETTE)], _LINES[place // len(_PALETTE)]
+            style: dict[str, Any] = {"color": colour, "marker": ".", "label": shown[place]}
+            axes.plot(curve.numbers, values[place], linestyle=line, **style)
+            pairs = zip(curve.numbers, values[place], strict=True)
+            kept = [(number, value) for number, value in pairs if number in curve.kept]
+            if kept:
+                ring: dict[str, Any] = {"markersize": 11, "markerfacecolor": "none"}
+                axes.plot(*zip(*kept, strict=True), "o", color=colour, label="", **ring)
+        axes.set_title(f"{what}{remark}", **_PANEL_TITLE)
+        axes.set_ylabel(unit)
+        axes.grid(color=GUIDE, linewidth=0.8)
+    every[-1].set_xlabel("epoch")
+    every[-1].xaxis.set_major_locator(MaxNLocator(integer=True))
+    picture.suptitle(title, fontsize=13, **literal)
+    _curves_legend(picture, shown, curves)
+    return picture
+
+
+def _curves_legend(
+    picture: "Figure", shown: Sequence[str], curves: Sequence[TrainingCurve]
+) -> None:
+    """Which line is of which system, if there are several, and what rings mean."""
+    from matplotlib.lines import Line2D
+
+    handles = []
+    if len(curves) > 1:
+        for place, name in enumerate(shown):
+            colour, line = _PALETTE[place % len(_PALETTE)], _LINES[place // len(_PALETTE)]
+            handles.append(Line2D([], [], color=colour, linestyle=line, label=name))
+    if any(curve.kept for curve in curves):
+        ring: dict[str, Any] = {"marker": "o", "markersize": 11, "markerfacecolor": "none"}
+        what = "epochs whose weights the model has"
+        handles.append(Line2D([], [], color="#404040", linestyle="", label=what, **ring))
+    if handles:
+        labels = [str(handle.get_label()) for handle in handles]
+        # Given one by one: a legend by itself leaves out names that start with an underscore.
+        legend = picture.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False)
+        for text in legend.get_texts():
+            text.set(**_literal(labels))
+
+
 _PANEL_TITLE: dict[str, Any] = {"loc": "left", "fontsize": 10}
 
 
@@ -202,12 +302,17 @@ def _row(names: Sequence[str], name: str) -> int:
     return len(names) - 1 - names.index(name)
 
 
+def upper_levels(log_mel: NDArray[np.float32]) -> tuple[float, float]:
+    """Between which levels a spectrogram has colours: its upper 80 dB, or less if it is flat."""
+    high = float(log_mel.max())
+    return max(float(log_mel.min()), high - _RANGE), high
+
+
 def _draw_spectrogram(axes: "Axes", spectrogram: Spectrogram, end_seconds: float) -> None:
     envelope = Envelope(spectrogram.clock)
     envelope.add(spectrogram.values)
     columns, bands = envelope.values.shape
     edges = envelope.clock.edges_seconds(columns, end_seconds)
-    high = float(envelope.values.max())
     centres = spectrogram.band_centres_hz
     if centres is None:
         # The first coefficient is the level; by its extremes the others would look all alike.
@@ -215,7 +320,7 @@ def _draw_spectrogram(axes: "Axes", spectrogram: Spectrogram, end_seconds: float
         what = "MFCC"
         axes.set_ylabel("coefficient")
     else:
-        low = max(float(envelope.values.min()), high - _RANGE)
+        low, high = upper_levels(envelope.values)
         what = "log mel spectrogram, the upper 80 dB"
         axes.set_yticks(*_frequency_ticks(centres))
         axes.set_ylabel("frequency")
@@ -277,12 +382,11 @@ def _draw_events(
     detected: Sequence[Event],
     reference: Sequence[Event] | None,
 ) -> None:
-    """Bars in the row of each class: what was detected above what is true."""
+    """Bars in the row of each class: what is true above what was detected, as in Fig. 2."""
     from matplotlib.patches import Patch
 
-    sides = [("detected", DETECTED, detected)]
-    if reference is not None:
-        sides.append(("reference", REFERENCE, reference))
+    sides = [] if reference is None else [("reference", REFERENCE, reference)]
+    sides.append(("detected", DETECTED, detected))
     height = 0.8 / len(sides)
     for place, (side, colour, events) in enumerate(sides):
         for name in names:

@@ -75,4 +75,7 @@ def _known(name: str) -> str:
         return name
     close = get_close_matches(name, names(), n=1)
     hint = f"did you mean '{close[0]}'?" if close else "a file of your own must end in .toml;"
-    raise UserError(f"there is no recipe '{name}'; {hint} known: {', '.join(names())}")
+    raise UserError(
+        f"there is no recipe '{name}'; {hint} `earmark recipes` says what each is: "
+        f"{', '.join(names())}"
+    )

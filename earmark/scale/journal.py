@@ -6,14 +6,14 @@ import threading
 import time
 import weakref
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from typing import IO, Any
 
 from filelock import FileLock, Timeout
 
 from earmark.errors import UserError
-from earmark.writing import replacing, writing
+from earmark.writing import append, replacing, writing
 
 SYNC_SECONDS = 5.0
 """How often what is written is brought to the disk itself."""
@@ -87,14 +87,7 @@ class Journal(Mapping[str, Any]):
         line = json.dumps(entry, separators=(",", ":")).encode() + b"\n"
         with self._lock, writing(self._path):
             out = self._out or self._begin()
-            try:
-                rest = memoryview(line)
-                while rest:
-                    rest = rest[out.write(rest) :]
-            except OSError:
-                with suppress(OSError):  # the first error says more
-                    os.ftruncate(out.fileno(), self._end)
-                raise
+            append(out, line)
             self._places[name] = self._end
             self._end += len(line)
             if time.monotonic() - self._synced_seconds > SYNC_SECONDS:

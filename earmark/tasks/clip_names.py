@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Literal
 
 from earmark.errors import UserError
+from earmark.folders import as_compared
 from earmark.formats.audioset import segment_of
 from earmark.formats.labels import LabelRow, LabelTable
-from earmark.formats.tables import seconds_text
 
 Match = Literal["exact", "stem"]
 
@@ -20,7 +20,7 @@ def by_clip(table: LabelTable) -> dict[str, LabelRow]:
     """The rows by clip: a filename, with its times where a part of the file is meant."""
     rows: dict[str, LabelRow] = {}
     for row in table.rows:
-        clip = clip_name(row.filename, row.start_seconds, row.stop_seconds)
+        clip = row.clip_name
         if clip in rows:
             raise UserError(
                 f"a clip may have one row, but '{clip}' has one in line {rows[clip].line} too; "
@@ -30,13 +30,6 @@ def by_clip(table: LabelTable) -> dict[str, LabelRow]:
             )
         rows[clip] = row
     return rows
-
-
-def clip_name(filename: str, start_seconds: float | None, stop_seconds: float | None) -> str:
-    """A file's name, with the times of the part of it that is meant, if it is one."""
-    if start_seconds is None or stop_seconds is None:
-        return filename
-    return f"{filename} ({seconds_text(start_seconds)}-{seconds_text(stop_seconds)} s)"
 
 
 def matched(
@@ -53,8 +46,11 @@ def matched(
     """
     known = dict.fromkeys(clips)
     if match == "exact":
-        other = also_called or {}
-        meant = {name: name if name in known else other.get(name, name) for name in names}
+        other = {as_compared(clip): clip for clip in known} | dict(also_called or {})
+        meant = {
+            name: name if name in known else other.get(name) or other.get(as_compared(name), name)
+            for name in names
+        }
     else:
         clip_of: dict[str, str] = {}
         for clip in known:
@@ -83,7 +79,7 @@ def stem(name: str) -> str:
     >>> stem("Yabc.flac"), stem("x/abc.mp3"), stem("day.wav (0.000-10.000 s)")
     ('abc', 'abc', 'day (0.000-10.000 s)')
     """
-    base = name.rpartition("/")[2]
+    base = as_compared(name).rpartition("/")[2]
     part = match[0] if (match := _PART.search(base)) else ""
     plain = _SUFFIX.sub("", base.removesuffix(part))
     segment = segment_of(f"{plain}.wav")

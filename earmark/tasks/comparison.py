@@ -29,7 +29,7 @@ from earmark.tasks.progress import counted, progress, say
 from earmark.tasks.recordings import failure_lines, made_folder
 from earmark.tasks.training import DEFAULT_VALIDATION, train
 from earmark.tasks.training_data import check_held_out, check_known, found, gather, readable
-from earmark.writing import filling, replacing, writing
+from earmark.writing import filling, replacing, unfinished, writing
 
 if TYPE_CHECKING:
     from earmark.inference.recogniser import Recogniser
@@ -223,7 +223,9 @@ def _scored(
     clips = list(readable(found(table, audio, skip_missing), skip_missing))
     if tags is None:
         return [_Scored(clip, clip.labels) for clip in clips]
-    labels = {row.filename: row.labels for row in read_labels(tags, class_names=class_names).rows}
+    of_tags = read_labels(tags, class_names=class_names)
+    of_tags.refuse_partial()
+    labels = {row.filename: row.labels for row in of_tags.rows}
     if absent := [clip.filename for clip in clips if clip.filename not in labels]:
         raise UserError(f"has no tags of '{absent[0]}', which {events} has", where=tags)
     return [_Scored(clip, labels[clip.filename]) for clip in clips]
@@ -305,7 +307,7 @@ class _Plan:
             here = self.model(recipe, seed) / "members" / Path(member).stem
             # A result says that nobody works on the model any more.
             if self.result(member, seed).exists() and not here.exists():
-                partial = here.with_name(f".{here.name}.partial")
+                partial = unfinished(here)
                 shutil.rmtree(partial, ignore_errors=True)
                 with writing(here), filling(partial):
                     shutil.copytree(self.model(member, seed), partial)

@@ -129,4 +129,6 @@ def _clear(out: Path) -> None:
             shutil.rmtree(out)
     made_folder(out)
     with replacing(out / MARK) as part:
-        part.write_text(json.dumps("made by earmark demo; made anew by the next one") + "\n")
+        part.write_text(
+            json.dumps("made by earmark demo; made anew by the next one") + "\n", encoding="utf-8"
+        )

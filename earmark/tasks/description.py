@@ -16,9 +16,9 @@ def info(model: Path) -> str:
         UserError: it is not a model folder, or a damaged one.
     """
     from earmark.model.bundle import read_description
-    from earmark.outputs.card import card
+    from earmark.outputs.card import about_model
 
-    return f"{card(read_description(model))}\n{parameters_of(model):,} parameters"
+    return f"{about_model(read_description(model))}\n{parameters_of(model):,} parameters"
 
 
 def parameters_of(model: Path, *, one_epoch: bool = False) -> int:

@@ -2,32 +2,38 @@
 
 import hashlib
 import json
-import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from functools import cached_property, partial
+from datetime import datetime
+from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
+from earmark.audio import probe
+from earmark.clock_times import LOOKED_FOR, start_of
 from earmark.config import Precision
 from earmark.errors import UserError
 from earmark.events import Event, in_order
 from earmark.folders import files_below
-from earmark.formats.dcase2017 import write_dcase2017_events, write_dcase2017_tags
-from earmark.formats.events import write_events
+from earmark.formats.dcase2017 import write_dcase2017_tags
+from earmark.formats.event_formats import EVENT_FORMATS
+from earmark.formats.recorded import Recorded
 from earmark.formats.scores import write_scores
 from earmark.formats.tables import digest
 from earmark.formats.tags import write_tags
 from earmark.formats.weak import write_tag_labels
+from earmark.model.hub import fetched
 from earmark.scale.journal import Journal, alone, beside, state_of
 from earmark.scores import ScoreTrack
-from earmark.tasks.progress import counted, progress, say
+from earmark.tasks.event_outputs import event_outputs
+from earmark.tasks.progress import counted, in_short, progress, say
 from earmark.tasks.recordings import (
+    Reached,
     each_recording,
     failure_lines,
     found_recordings,
@@ -36,37 +42,31 @@ from earmark.tasks.recordings import (
     refuse_if_all_failed,
     refuse_name,
 )
-from earmark.writing import writing
+from earmark.writing import to_disk
 
 if TYPE_CHECKING:
     from earmark.inference.recogniser import Recogniser
-
-
-EVENT_FORMATS: dict[str, tuple[str, Callable[[Path, Iterable[tuple[str, Event]]], None]]] = {
-    "csv": (".csv", partial(write_events, ordered=True)),
-    "dcase2017": (".txt", write_dcase2017_events),
-}
-"""How events are written: the suffix of a file, and what writes it."""
 
 
 @dataclass(frozen=True, slots=True)
 class Detected:
     """Events by recording, and a line for each recording that could not be read.
 
-    The events are read when they are asked for, and need no memory before.
+    The events are read when they are asked for, and need no memory before. ``places`` are the
+    tables that were written, and folders of them.
     """
 
     events: Mapping[str, list[Event]]
     failures: list[str]
     out: Path
+    places: tuple[Path, ...] = ()
 
     def text(self) -> str:
         """What was found, in a few lines."""
         counts = Counter(event.label for events in self.events.values() for event in events)
         total = sum(counts.values())
-        lines = [
-            f"{counted(total, 'event')} in {counted(len(self.events), 'recording')}: {self.out}"
-        ]
+        where = ", ".join(map(str, self.places or [self.out]))
+        lines = [f"{counted(total, 'event')} in {counted(len(self.events), 'recording')}: {where}"]
         lines += [f"  {label}: {count}" for label, count in sorted(counts.items())]
         return "\n".join(lines + failure_lines(self.failures))
 
@@ -92,7 +92,8 @@ def detect(
     *recordings: Path,
     model: Path,
     out: Path,
-    format: Literal["csv", "dcase2017"] = "csv",
+    format: str = "csv",
+    clock_times: bool = False,
     scores: Path | None = None,
     device: str = "auto",
     precision: Precision = "auto",
@@ -105,13 +106,19 @@ def detect(
     Stopped at any moment, it goes on with what is not done when it is called again: till the end,
     a journal of what is done lies beside the output. Ray works on as many machines as it has, all
     of which need the package and see the recordings, the model and ``out`` under the same paths;
-    it writes Parquet, ``events`` and, with what could not be read and why, ``recordings``.
+    it writes Parquet, ``events`` and, with what could not be read and why, ``recordings``, a folder
+    that is read as a table.
 
     Args:
         recordings: audio files, and folders that are searched recursively.
         model: a model folder.
         out: a file for one table of all, or a folder for a table a recording.
-        format: how events are written: csv, or dcase2017 for the challenge's submission (.txt).
+        format: how events are written: csv, tsv, dcase (.tsv without scores), dcase2017 (that
+            challenge's submission, .txt), audacity (a label track a recording), audacity-scores
+            (with the score behind the label), raven, json, jsonl or parquet; or several, such as
+            csv,audacity,raven, which then lie beside the file or in the folder.
+        clock_times: adds a column start_time, when each event starts by the clock, as far as a
+            recording's name or header says when it began.
         scores: a folder for the frame probabilities, one TSV a recording.
         device: auto, cpu, cuda or mps.
         precision: of the networks: float32 (the reference), bfloat16, or auto for the fastest here.
@@ -122,46 +129,63 @@ def detect(
     Raises:
         UserError: nothing could be read, or written, or an unfinished run was another one.
     """
-    suffix, write = EVENT_FORMATS[format]
-    whole = bool(out.suffix) and not out.is_dir()
     if engine == "ray":
-        if whole or out.is_file() or format != "csv":
-            raise UserError("with --engine ray, --out is a folder, of Parquet files", where=out)
+        if (out.suffix and not out.is_dir()) or out.is_file() or format != "csv" or clock_times:
+            raise UserError(
+                "with --engine ray, --out is a folder, of Parquet files, and there is no --format "
+                "or --clock-times",
+                where=out,
+            )
         work = _Detecting(model, device, precision, scores)
         return _detect_with_ray(recordings, work, out, address, restart)
     if address is not None:
         raise UserError("--address goes with --engine ray; leave it out, or give that, too")
-    if (whole and out.suffix != suffix) or (not whole and out.is_file()):
-        raise UserError(f"events go to a file ending in {suffix} or to a folder", where=out)
-    in_made_folder(out) if whole else made_folder(out)
+    outputs = event_outputs(out, format, clock_times)
+    if scores is not None and outputs.takes(scores, ".tsv"):
+        raise UserError("scores and events would be the same files; give two folders", where=scores)
     work = _Detecting(model, _device(device), precision, scores)
+    class_names = work.recogniser.class_names  # what is wrong with the model is said first
+    found = found_recordings(recordings)
+    outputs.prepare(len(found), class_names)
 
-    def table(name: str) -> Path:
-        return in_made_folder(out / f"{name}{suffix}")
+    def done(name: str, path: Path, reached: Reached) -> dict[str, Any]:
+        outputs.refuse_name(name)
+        events = work(name, path, reached)
+        kept = {
+            "events": [(e.onset_seconds, e.offset_seconds, e.label, e.score) for e in events],
+            "about": _about(path, clock_times, outputs.sounds),
+        }
+        outputs.write_of(recorded(name, kept))
+        return kept
 
-    def done(name: str, path: Path) -> list[tuple[float, float, str, float | None]]:
-        events = work(name, path)
-        if not whole:
-            write(table(name), ((name, event) for event in events))
-        return [(e.onset_seconds, e.offset_seconds, e.label, e.score) for e in events]
+    def recorded(name: str, kept: Mapping[str, Any]) -> Recorded:
+        start, seconds, rate_hz = kept["about"]
+        return Recorded(
+            name,
+            _events(kept),
+            None if start is None else datetime.fromisoformat(start),
+            found[name],
+            seconds,
+            rate_hz,
+        )
 
     def lacks_scores(name: str) -> bool:
         return scores is not None and not _has_content(scores / f"{name}.tsv")
 
-    work.recogniser  # noqa: B018 - what is wrong with the model is said first
-    found = found_recordings(recordings)
-    run = {**work.run(), "task": "detect", "format": format}
+    run = {
+        **work.run(),
+        "task": "detect",
+        "format": ",".join(outputs.formats),
+        "clock times": clock_times,
+    }
     with _journalled(found, "detecting", done, out, run, restart, lacks_scores) as (kept, failures):
-        events = _Results(kept, lambda rows: [Event(*row) for row in rows])
-        if whole:
-            # In the order of a table, and never all in memory.
-            write(out, ((name, event) for name in sorted(events) for event in events[name]))
-        else:
-            # Those whose table was lost since, or is empty after a power cut.
-            for name in events:
-                if not _has_content(table(name)):
-                    write(table(name), ((name, event) for event in events[name]))
-    return Detected(events, failures, out)
+        # In the order of a table, and never all in memory.
+        outputs.write_tables(lambda: (recorded(name, kept[name]) for name in sorted(kept)))
+        for name in kept if outputs.folders else ():
+            outputs.write_of(recorded(name, kept[name]), missing=True)
+        if clock_times:
+            _tell_without_clock(kept)
+    return Detected(_Results(kept, _events), failures, out, outputs.places)
 
 
 def tag(
@@ -191,16 +215,20 @@ def tag(
     Raises:
         UserError: nothing could be read, or written, or an unfinished run was another one.
     """
-    suffix = EVENT_FORMATS[format][0]
+    suffix = EVENT_FORMATS[format].suffix
     if out.suffix != suffix or out.is_dir():
         raise UserError(f"tags go to a file ending in {suffix}", where=out)
     in_made_folder(out)
     work = _Detecting(model, _device(device), precision)
     recogniser = work.recogniser
 
-    def done(name: str, path: Path) -> list[float]:
+    def done(name: str, path: Path, reached: Reached) -> list[float]:
         refuse_name(name)
-        return list(recogniser.tag(path).values())
+        for block in recogniser.blocks(path):
+            reached(block.stop_seconds)
+        assert block.tags is not None
+        tags: list[float] = block.tags.tolist()
+        return tags
 
     found = found_recordings(recordings)
     run = {**work.run(), "task": "tag"}
@@ -224,6 +252,7 @@ def tag(
             for row, name in enumerate(names):
                 table[row] = kept[name]
             write_tags(out, names, recogniser.class_names, table)
+        to_disk([out])
     tags = _Results(kept, lambda row: dict(zip(recogniser.class_names, row, strict=True)))
     return Tagged(tags, failures, out)
 
@@ -241,7 +270,9 @@ class _Detecting:
     scores: Path | None = None
     digest: str = ""
 
-    def __call__(self, name: str, path: Path) -> list[Event]:
+    def __call__(
+        self, name: str, path: Path, reached: Reached = lambda seconds: None
+    ) -> list[Event]:
         refuse_name(name)
         decoder = self.recogniser.decoder()
         events: list[Event] = []
@@ -249,13 +280,16 @@ class _Detecting:
         def watched() -> Iterator[ScoreTrack]:
             for block in self.recogniser.blocks(path):
                 events.extend(decoder.push(block))
+                reached(block.stop_seconds)
                 yield block
 
         if self.scores is None:
             for _ in watched():
                 pass
         else:
-            write_scores(in_made_folder(self.scores / f"{name}.tsv"), watched())
+            table = in_made_folder(self.scores / f"{name}.tsv")
+            write_scores(table, watched())
+            to_disk([table])
         return in_order(events)
 
     @cached_property
@@ -307,7 +341,7 @@ class _Results(Mapping[str, Any]):
 def _journalled(
     found: Mapping[str, Path],
     what: str,
-    work: Callable[[str, Path], Any],
+    work: Callable[[str, Path, Reached], Any],
     out: Path,
     run: Mapping[str, Any],
     restart: bool,
@@ -315,7 +349,8 @@ def _journalled(
 ) -> Iterator[tuple[Journal, list[str]]]:
     """What ``work`` gave for all recordings, now or before; the block writes the output of it.
 
-    What failed before is tried again; whose result ``lacks`` something by now is done anew.
+    What failed before is tried again; whose result ``lacks`` something by now is done anew. What
+    ``work`` and the block write has to be on the disk at their ends, as it counts as done then.
     """
     with alone(out):
         journal = Journal(beside(out, "journal"), run, found, restart=restart)
@@ -325,14 +360,13 @@ def _journalled(
             if journal:
                 _going_on(len(journal), len(found), "recordings")
 
-            def keep(name: str, path: Path) -> None:
+            def keep(name: str, path: Path, reached: Reached) -> None:
                 state = state_of(path)  # before: what changes meanwhile is to be done anew
-                journal.add(name, state, work(name, path))
+                journal.add(name, state, work(name, path, reached))
 
             failures = each_recording(left, what, keep, _at_once())
             refuse_if_all_failed(failures, len(journal))
             yield journal, failures
-            _to_disk(out)
             journal.finish()
         finally:
             journal.close()
@@ -362,7 +396,7 @@ def _detect_with_ray(
         gpu = has_gpu and work.device in ("auto", "cuda")
         work = replace(
             work,
-            model=work.model.absolute(),
+            model=fetched(work.model).absolute(),
             device="cuda" if gpu else "cpu" if work.device == "auto" else work.device,
             scores=None if work.scores is None else work.scores.absolute(),
             digest=_digest_of_model(work.model),
@@ -378,6 +412,31 @@ def _detect_with_ray(
     return Detected(events, events.failures, out)
 
 
+def _events(kept: Mapping[str, Any]) -> list[Event]:
+    """The events of a recording, as a journal keeps them."""
+    return [Event(*row) for row in kept["events"]]
+
+
+def _about(path: Path, clock_times: bool, sounds: bool) -> tuple[str | None, float, float]:
+    """When a recording began, its duration and its rate, as far as they are asked for."""
+    start = start_of(path) if clock_times else None
+    info = probe(path) if sounds else None
+    return (
+        None if start is None else start.isoformat(),
+        0.0 if info is None else info.duration_seconds,
+        0.0 if info is None else info.rate_hz,
+    )
+
+
+def _tell_without_clock(kept: Mapping[str, Any]) -> None:
+    """Says how many recordings' rows have no clock time, and what was looked for."""
+    if without := [name for name in kept if kept[name]["about"][0] is None]:
+        say(
+            f"start_time is empty for {len(without)} of {counted(len(kept), 'recording')} "
+            f"({in_short(without, 1)}): {LOOKED_FOR}"
+        )
+
+
 def _going_on(done: int, total: int, what: str) -> None:
     """Says how much of an unfinished run is done."""
     say(f"going on: {done:,} of {total:,} {what} are done")
@@ -385,6 +444,7 @@ def _going_on(done: int, total: int, what: str) -> None:
 
 def _digest_of_model(folder: Path) -> str:
     """By which a model folder is known again: of its descriptions and weights, and the members'."""
+    folder = fetched(folder)
     parts = ("model.json", "model.safetensors")
     names = sorted(name for name in files_below(folder) if name.rpartition("/")[2] in parts)
     of_files = {name: digest(folder / name) for name in names}
@@ -399,13 +459,6 @@ def _device(name: str) -> str:
 
 def _has_content(path: Path) -> bool:
     return path.is_file() and path.stat().st_size > 0
-
-
-def _to_disk(out: Path) -> None:
-    """Has a table survive a power cut, after which its journal would be gone."""
-    if out.is_file():
-        with writing(out), open(out, "rb") as file:
-            os.fsync(file.fileno())
 
 
 def _at_once() -> int:

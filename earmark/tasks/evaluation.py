@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
+from importlib.metadata import version
 from json import dumps
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from numpy.typing import NDArray
 from earmark.config import COLLAR_SECONDS, SEGMENT_SECONDS
 from earmark.errors import UserError
 from earmark.events import Event
+from earmark.formats.tables import digest
 from earmark.metrics.bootstrap import (
     LEVEL,
     RESAMPLES,
@@ -37,6 +39,7 @@ from earmark.tasks.evaluation_inputs import (
     read_reference,
     tuned_here,
 )
+from earmark.tasks.progress import working
 from earmark.writing import replacing
 
 __all__ = ["Evaluation", "evaluate"]
@@ -68,6 +71,8 @@ def evaluate(
     against: Path | None = None,
     json: Path | None = None,
     report: Path | None = None,
+    card: Path | None = None,
+    data_name: str | None = None,
 ) -> Evaluation:
     """Scores predicted tags, events or frame scores; which of them, the columns tell.
 
@@ -99,6 +104,9 @@ def evaluate(
         against: a second prediction of the same kind to compare this one with.
         json: a file ending in .json to write the result to.
         report: a file ending in .html for a page with curves.
+        card: the model folder that made the prediction: its model card gets the scores, in the
+            place of those of this kind on data of this name, if it has such.
+        data_name: what the card calls the data; without, as the reference's file is called.
 
     Raises:
         UserError: a table that can't be read, tables that don't fit each other, no clip in
@@ -113,6 +121,10 @@ def evaluate(
         raise UserError(f"a resolution must be at least {FINEST_SECONDS:g} s, came as {resolution}")
     if not 0 <= collar < math.inf:
         raise UserError(f"a collar must be at least 0 s, came as {collar}")
+    if data_name is not None and card is None:
+        raise UserError("--data-name is for the model card; give the model folder with --card")
+    if card is not None and against is not None:
+        raise UserError("a model card has scores of one prediction; leave out --against or --card")
     truth = read_reference(reference, durations, audio, match)
     found = [
         read_prediction(path, thresholds, truth, match, extra_classes)
@@ -127,7 +139,12 @@ def evaluate(
         raise UserError(
             "--tag-every-clip is for clip probabilities; leave it out", where=prediction
         )
-    scored = [_scored(one, truth, class_names, resolution, collar, tag_every_clip) for one in found]
+    if card is not None:
+        _check_card(card, found[0])
+    with working("scoring"):
+        scored = [
+            _scored(one, truth, class_names, resolution, collar, tag_every_clip) for one in found
+        ]
 
     groups = truth.groups
     sources = len(set(groups))
@@ -135,14 +152,15 @@ def evaluate(
     ends: dict[str, Interval] = {}
     differences: dict[str, Comparison] = {}
     if sources > 1:
-        ends = intervals(
-            scored[0].statistics,
-            len(truth.clips),
-            resamples=resamples,
-            level=LEVEL,
-            seed=SEED,
-            groups=groups,
-        )
+        with working("drawing clips for the intervals"):
+            ends = intervals(
+                scored[0].statistics,
+                len(truth.clips),
+                resamples=resamples,
+                level=LEVEL,
+                seed=SEED,
+                groups=groups,
+            )
     if len(scored) > 1:
         if sources == 1:
             raise UserError(
@@ -150,7 +168,8 @@ def evaluate(
                 "can be said",
                 where=reference,
             )
-        differences = _differences(scored[0], scored[1], groups, resamples)
+        with working("drawing clips for the comparison"):
+            differences = _differences(scored[0], scored[1], groups, resamples)
     result = Evaluation(
         reference=reference,
         kind=found[0].kind,
@@ -168,7 +187,46 @@ def evaluate(
         _write(json, dumps(result.as_dict(), indent=1, ensure_ascii=False, allow_nan=False) + "\n")
     if report is not None:
         _write(report, _page(result, truth, found[0], class_names, resolution))
+    if card is not None:
+        _complete_card(card, result, data_name or reference.stem)
     return result
+
+
+def _check_card(model: Path, found: Prediction) -> None:
+    """Refuses a model that can't have made a prediction."""
+    # Loads torch, which only a card needs.
+    from earmark.model.bundle import read_description
+    from earmark.model.hub import on_hub
+
+    if on_hub(model):
+        raise UserError("a model on the hub is not changed; copy its folder", where=model)
+    known = read_description(model).class_names
+    if unknown := [name for name in found.class_names if name not in known]:
+        raise UserError(
+            f"the model has no class '{unknown[0]}' of the prediction; give the folder of the "
+            "model that made it",
+            where=model,
+        )
+
+
+def _complete_card(model: Path, result: Evaluation, data_name: str) -> None:
+    """Adds the scores to a model's card, or puts them in the place of earlier ones."""
+    from earmark.model.bundle import FusedDescription, read_description
+    from earmark.outputs import card
+
+    description = read_description(model)
+    training = description if isinstance(description, FusedDescription) else description.training
+    about = [f"{result.scored.path.name} against {result.reference.name}"]
+    if result.reference.is_file():
+        about[0] += f" (SHA-256 {(known := digest(result.reference))})"
+        if known in training.tuned_on.values():
+            about.append("the model's thresholds were tuned on this table: expect less elsewhere")
+    about += [*result.about(), f"scored by earmark {version('earmark')}", *result.remarks()]
+    text = card.earlier_card(model) or card.card(description)
+    section = card.scores_section(result.kind, data_name, about, result.tables())
+    text = card.with_section(text, card.scores_key(result.kind, data_name), section)
+    with replacing(model / "README.md") as part:
+        part.write_bytes(text.encode("utf-8", "surrogateescape"))
 
 
 def _check_kinds(found: Sequence[Prediction], resolution: float, collar: float) -> None:

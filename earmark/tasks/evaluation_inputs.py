@@ -1,7 +1,9 @@
 """What ``evaluate`` reads: the reference, the clip list, predictions; and whether they fit."""
 
 import math
-from collections.abc import Collection, Mapping, Sequence
+import os
+from collections import Counter
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from json import loads
 from pathlib import Path
@@ -11,13 +13,14 @@ from numpy.typing import NDArray
 
 from earmark.errors import UserError
 from earmark.events import Event
+from earmark.folders import as_compared
 from earmark.formats.durations import read_durations
-from earmark.formats.labels import LabelRow, LabelTable, read_labels
+from earmark.formats.labels import LabelRow, LabelTable, read_labels, track_format
 from earmark.formats.scores import read_scores
-from earmark.formats.tables import NAME_COLUMNS, digest, read_table
+from earmark.formats.tables import NAME_COLUMNS, digest, parquet_parts, read_table
 from earmark.formats.tags import read_tags
 from earmark.scores import ScoreTrack
-from earmark.tasks.clip_names import Match, by_clip, clip_name, matched, nothing_in_common
+from earmark.tasks.clip_names import Match, by_clip, matched, nothing_in_common
 from earmark.tasks.progress import in_short
 from earmark.timeline import FrameClock
 
@@ -81,6 +84,7 @@ class Prediction:
         tuned_digests: the SHA-256 of the tables that they were tuned on.
         zero_length_events: how many were set aside.
         cut_events: how many ended just beyond their clip.
+        stems: whether the names of its clips may lack the recording's suffix.
     """
 
     path: Path
@@ -94,6 +98,7 @@ class Prediction:
     tuned_digests: frozenset[str] = frozenset()
     zero_length_events: int = 0
     cut_events: int = 0
+    stems: bool = False
 
     @property
     def kind(self) -> str:
@@ -122,12 +127,14 @@ def read_reference(
     if durations is not None and audio is not None:
         raise UserError("durations come from a table or from audio; give one of the two")
     table = read_labels(path)
+    table.refuse_partial()
     rows = by_clip(table)
     listed: dict[str, float] | None = None
     also_called: dict[str, str] = {}
     if durations is not None:
         listed = read_durations(durations)
-        names = matched(listed, rows, match, durations)
+        also_called = _without_suffixes(listed, rows) if table.stems else {}
+        names = matched(listed, rows, match, durations, also_called)
         listed = {names[name]: seconds for name, seconds in listed.items()}
         if listed and rows and rows.keys().isdisjoint(listed):
             raise nothing_in_common(durations, listed, "the reference", rows, match)
@@ -154,14 +161,14 @@ def read_prediction(
     match: Match,
     extra_classes: bool = False,
 ) -> Prediction:
-    """A table or a folder of score tables, its clips by the names that the reference has for them.
+    """A table, or a folder of score tables or tracks, its clips by the reference's names for them.
 
     Its classes are those of the reference or, with ``extra_classes``, others too.
 
     Raises:
         UserError: it can't be read or held against the reference.
     """
-    if path.is_dir() and reference.durations_seconds is None:
+    if _holds_scores(path) and reference.durations_seconds is None:
         raise UserError(
             "PSDS counts false alarms an hour, so that it needs to know how long every clip "
             "lasts; give a durations table (--durations: filename, duration) or the recordings "
@@ -170,7 +177,10 @@ def read_prediction(
         )
     found = _read(path, thresholds)
     known = dict.fromkeys([*reference.rows, *reference.clips])
-    names = matched(found.clips, known, match, path, reference.also_called)
+    also_called = dict(reference.also_called)
+    if found.stems or reference.table.stems:
+        also_called = _without_suffixes(found.clips, known) | also_called
+    names = matched(found.clips, known, match, path, also_called)
     if found.clips and set(names.values()).isdisjoint(reference.clips):
         raise nothing_in_common(path, found.clips, reference.table.path, reference.clips, match)
     _check_classes(found, reference.table, extra_classes)
@@ -227,11 +237,11 @@ class _TableTrack(ScoreTrack):
 
 
 def _read(path: Path, thresholds: str | float | Path | None) -> Prediction:
-    if path.is_dir():
+    if _holds_scores(path):
         return _read_scores(path, thresholds)
-    header = read_table(path).records[0].cells
+    header = [] if track_format(path) else read_table(path).records[0].cells
     decided = {"event_label", "event_labels", "onset", "offset"}
-    if header[0] in NAME_COLUMNS and decided.isdisjoint(header):
+    if header and header[0] in NAME_COLUMNS and decided.isdisjoint(header):
         filenames, class_names, probabilities = read_tags(path)
         if not class_names:
             raise UserError("a tag table needs a column for each class", where=path)
@@ -264,6 +274,7 @@ def _read(path: Path, thresholds: str | float | Path | None) -> Prediction:
             table.class_names,
             events={clip: row.events or () for clip, row in rows.items()},
             zero_length_events=table.zero_length_events,
+            stems=table.stems,
         )
     return Prediction(
         path,
@@ -273,6 +284,28 @@ def _read(path: Path, thresholds: str | float | Path | None) -> Prediction:
             for clip, row in rows.items()
         },
     )
+
+
+def _holds_scores(path: Path) -> bool:
+    """Whether it is a folder, and not one of tracks or Parquet alone."""
+    return path.is_dir() and (
+        next(path.rglob("*.tsv"), None) is not None
+        or (track_format(path) is None and not parquet_parts(path))
+    )
+
+
+def _without_suffixes(names: Iterable[str], clips: Iterable[str]) -> dict[str, str]:
+    """The clip that each name means where one of the two lacks its suffix."""
+    known = {as_compared(clip): clip for clip in clips}
+    roots = Counter(os.path.splitext(clip)[0] for clip in known)
+    by_root = {root: known[clip] for clip in known if roots[root := os.path.splitext(clip)[0]] == 1}
+    found = {}
+    for name in names:
+        wanted = as_compared(name)
+        clip = known.get(os.path.splitext(wanted)[0]) or by_root.get(wanted)
+        if clip is not None:
+            found[name] = clip
+    return found
 
 
 def _read_scores(folder: Path, thresholds: str | float | Path | None) -> Prediction:
@@ -394,7 +427,7 @@ def _heard(
     name_of = {path: name for name, path in recordings}
     clips, _ = find_clips(table, audio)
     for clip in clips:
-        name = clip_name(clip.filename, clip.start_seconds, clip.stop_seconds)
+        name = clip.name
         if clip.start_seconds is None or clip.stop_seconds is None:
             seconds[name] = duration_seconds(clip.path)
             also_called[name_of[clip.path]] = name

@@ -162,7 +162,7 @@ def _write(
     """Chooses the rules of a fused model and describes it in its folder."""
     from earmark.config import DecodingSettings, TuningSettings
     from earmark.model import bundle
-    from earmark.outputs.card import card
+    from earmark.outputs.card import card, earlier_card
     from earmark.tasks.tuned_rules import Chosen, choose
 
     tuning, decoding, licences = TuningSettings(), DecodingSettings(), set()
@@ -191,16 +191,19 @@ def _write(
         thresholds=chosen.note,
         tuned_on=held.digests if held else {},
         validation=chosen.scores,
+        judged=chosen.judged,
         licence_of_training_data="; ".join(sorted(licences)),
     )
-    bundle.save_description(folder, description, card(description))
+    bundle.save_description(folder, description, card(description, earlier_card(folder)))
     return description
 
 
 def _copy(model: Path, to: Path) -> None:
-    """Copies what prediction needs of a model folder, fused or not."""
+    """Copies of a model folder, fused or not, what prediction needs, and the log of its epochs."""
     from earmark.model.bundle import FusedDescription, read_description
+    from earmark.model.hub import fetched
 
+    model = fetched(model)
     description = read_description(model)
     to.mkdir(parents=True)
     files = ["model.json", "README.md"]
@@ -212,3 +215,7 @@ def _copy(model: Path, to: Path) -> None:
     for name in files:
         if (model / name).exists():
             shutil.copyfile(model / name, to / name)
+    log = Path("training", "log.jsonl")
+    if (model / log).is_file():
+        (to / log).parent.mkdir()
+        shutil.copyfile(model / log, to / log)

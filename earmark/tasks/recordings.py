@@ -1,13 +1,21 @@
 """The same work on many recordings: bad ones are listed, the others done."""
 
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import closing
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 
-from earmark.audio import AudioError, find_recordings
+from earmark.audio import AudioError, duration_seconds, find_recordings
 from earmark.errors import UserError
 from earmark.inference.pipeline import side_by_side
-from earmark.tasks.progress import progress
+from earmark.tasks import progress
+from earmark.tasks.progress import Step
+
+Reached = Callable[[float], None]
+"""Is told, while a recording is worked on, how many of its seconds are done."""
+
+SOON_SECONDS = 1.0
+"""What is done sooner moves a bar at its end alone: a length may cost a look through the file."""
 
 
 def found_recordings(recordings: Sequence[Path]) -> dict[str, Path]:
@@ -20,10 +28,10 @@ def found_recordings(recordings: Sequence[Path]) -> dict[str, Path]:
 def each_recording(
     recordings: Mapping[str, Path],
     what: str,
-    work: Callable[[str, Path], None],
+    work: Callable[[str, Path, Reached], None],
     at_once: int = 1,
 ) -> list[str]:
-    """Does ``work(name, path)`` for each recording; gives a line for each failure, in order.
+    """Does ``work(name, path, reached)`` for each recording; gives a line for each failure.
 
     Args:
         recordings: files by name.
@@ -34,12 +42,14 @@ def each_recording(
     failures = []
 
     def of_one(recording: tuple[str, Path]) -> None:
-        work(*recording)
+        name, path = recording
+        with one_recording(path, step) as reached:
+            work(name, path, reached)
 
     if not recordings:
         return []
     with (
-        progress(what, len(recordings)) as step,
+        progress.progress(what, len(recordings)) as step,
         closing(side_by_side(of_one, recordings.items(), min(at_once, len(recordings)))) as all_,
     ):
         for done in all_:
@@ -47,8 +57,28 @@ def each_recording(
                 done.result()
             except AudioError as error:
                 failures.append(str(error))
-            step()
     return failures
+
+
+@contextmanager
+def one_recording(path: Path, step: Step) -> Iterator[Reached]:
+    """Moves a bar by one step in all, bit by bit as far as the block says how much is done."""
+    told, length, began = 0.0, 0.0, time.monotonic()
+
+    def reached(seconds: float) -> None:
+        nonlocal told, length
+        if not progress.console.is_terminal or time.monotonic() - began < SOON_SECONDS:
+            return
+        with suppress(AudioError):  # a damaged one, of which as much is done as can be read
+            length = length or duration_seconds(path)
+            share = max(told, min(1.0, seconds / length))
+            step(share - told)
+            told = share
+
+    try:
+        yield reached
+    finally:
+        step(1.0 - told)
 
 
 def refuse_name(name: str) -> None:

@@ -1,6 +1,7 @@
 """Clip-level tags in, a model folder out."""
 
 import os
+import shlex
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,9 +11,9 @@ from earmark.errors import UserError
 from earmark.recipes import DEFAULT as DEFAULT_RECIPE
 from earmark.recipes import systems
 from earmark.tasks.progress import console
-from earmark.tasks.training_data import gather
+from earmark.tasks.training_data import DEFAULT_SHARE, PREPARED_OR_SHARE, gather, is_shards
 
-DEFAULT_VALIDATION = "0.15"
+DEFAULT_VALIDATION = DEFAULT_SHARE
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,17 +39,21 @@ class TrainingReport:
         if self.validation:
             lines.append("on the validation clips, which also chose epochs and thresholds:")
             lines += [f"  {name}: {value:.3f}" for name, value in self.validation.items()]
+        out = shlex.quote(str(self.model))
+        lines.append(f"next: earmark detect RECORDINGS --model {out} --out events.csv")
         return "\n".join(lines)
 
 
 def train(
     labels: Path,
     *,
-    audio: Path,
+    audio: Path | None = None,
     out: Path,
-    validation: str = DEFAULT_VALIDATION,
+    validation: str | None = None,
     tune: Path | None = None,
     recipe: str = DEFAULT_RECIPE,
+    from_: Path | None = None,
+    keep_classes: bool = False,
     set: Sequence[str] = (),
     fuse_epochs: int | None = None,
     seed: int = 0,
@@ -67,14 +72,20 @@ def train(
 
     Args:
         labels: a table of tags (weak, segments, wide, ESC-50, DCASE 2017, AudioSet; of a strong
-            table the classes alone are used), or a folder with one folder a class.
-        audio: the folder that holds the recordings, searched recursively.
+            table the classes alone are used), or a folder with one folder a class; or shards that
+            ``prepare`` has made, in a folder or an object storage (s3://BUCKET/SHARDS, say).
+        audio: the folder that holds the recordings, searched recursively; shards need none.
         out: the model folder to make.
-        validation: a table of labels, or the fraction of clips to hold out; 0 for none. Frame
-            thresholds, gaps and shortest lengths are tuned only on a strong table.
+        validation: a table of labels, shards, or the fraction of clips to hold out; 0 for none.
+            Without, 0.15, or what was prepared with the shards. Frame thresholds, gaps and
+            shortest lengths are tuned only on a strong table.
         tune: a strong table on which frame thresholds, gaps and shortest lengths are tuned,
             where ``validation`` has no times.
         recipe: a recipe's name, or a TOML file of settings.
+        from_: a model folder to start from: its features, network and weights, and a third of
+            its learning rate. Classes of the same name go on from what it knows of them.
+        keep_classes: of that model, also the classes that no clip has; of a class that a table
+            doesn't name, nothing is known in its clips.
         set: settings of your own, as section.key=value.
         fuse_epochs: how many epochs are averaged: the best on the validation clips, without any
             the last (the same as training.fuse_epochs).
@@ -100,7 +111,12 @@ def train(
     own = parse_assignments(set)
     if fuse_epochs is not None:
         own = merge(own, {"training": {"fuse_epochs": fuse_epochs}})
-    settings = systems(recipe, own)
+    if from_ is None:
+        settings = systems(recipe, own)
+        if keep_classes:
+            raise UserError("--keep-classes keeps those of a model to start from: give --from, too")
+    elif recipe != DEFAULT_RECIPE:
+        raise UserError("with --from, the recipe is the model's; leave out --recipe")
     if processes < 1:
         raise UserError(f"processes must be at least 1, came as {processes}")
     if processes > 1:
@@ -114,16 +130,31 @@ def train(
             raise ChildProcessError(f"--resume can go on with what is done; {error}") from error
     if os.environ.get("RANK", "0") != "0":
         console.quiet = True  # the first process speaks
+    start = None
+    if from_ is not None:
+        from earmark.tasks.training_start import read_start
+
+        start = read_start(from_)
+        recipe = start.description.training.recipe
+        settings = {recipe: start.settings(own)}
+    if is_shards(labels) and len(settings) > 1:
+        raise UserError(
+            f"shards hold the features of one system, and recipe '{recipe}' has {len(settings)}; "
+            "train each by itself, and join them with `earmark fuse`"
+        )
     data = gather(
         labels,
         audio,
-        validation,
+        PREPARED_OR_SHARE if validation is None else validation,
         tune,
         labels_format=labels_format,
         class_names=class_names,
         skip_missing=skip_missing,
         seed=seed,
+        keep=start.description.class_names if start is not None and keep_classes else (),
     )
+    if start is not None:
+        start.say_classes(data.class_names)
     # Torch takes a second to import: errors in what the user typed should not wait for it.
     from earmark.tasks.fusion import MEMBERS, train_members
     from earmark.tasks.training_run import TrainingRun
@@ -141,6 +172,7 @@ def train(
             skip_missing=skip_missing,
             licence=licence,
             group=group,
+            start=start,
         )
         return run.complete(resume=resume)
 

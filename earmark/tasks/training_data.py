@@ -5,13 +5,24 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from earmark.audio import AudioError, duration_seconds
 from earmark.data.labels import Clip, find_clips, split
+from earmark.data.places import CONTENTS, VALIDATION, Remote, place
 from earmark.errors import UserError
 from earmark.formats.labels import LabelTable, read_labels
 from earmark.formats.tables import digest
 from earmark.tasks.progress import in_short, say
+
+if TYPE_CHECKING:
+    from earmark.data.shards import StoredClips
+
+DEFAULT_SHARE = "0.15"
+"""Of the clips, held out."""
+
+PREPARED_OR_SHARE = "prepared"
+"""The clips that were prepared to judge by, with the shards; without, the default share."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,18 +52,22 @@ class TrainingData:
 
     Attributes:
         training: the clips whose tags are learnt.
-        class_names: every class that a training clip has, sorted.
+        class_names: every class that a training clip has, and those that were to be kept, sorted.
         held: what is not learnt from.
+        stored: where the features of the training clips lie, if they are prepared.
+        held_stored: and of those to judge by.
     """
 
     training: list[Clip]
     class_names: tuple[str, ...]
     held: HeldOut
+    stored: "StoredClips | None" = None
+    held_stored: "StoredClips | None" = None
 
 
 def gather(
     labels: Path,
-    audio: Path,
+    audio: Path | None,
     validation: str,
     tune: Path | None = None,
     *,
@@ -60,57 +75,118 @@ def gather(
     class_names: Path | None = None,
     skip_missing: bool = False,
     seed: int = 0,
+    keep: Sequence[str] = (),
 ) -> TrainingData:
-    """Finds the clips of the tables and holds some out, as ``train`` describes."""
-    table = read_labels(labels, labels_format, class_names)
-    clips = found(table, audio, skip_missing)
+    """Finds the clips of the tables and holds some out, as ``train`` describes.
+
+    Of classes to ``keep``, a table that doesn't name them says nothing.
+    """
+    stored = held_stored = None
+    table: LabelTable | StoredClips
+    if is_shards(labels):
+        table = stored = _stored(labels, keep)
+        clips = stored.clips
+        if validation == PREPARED_OR_SHARE:
+            own = place(labels).below(VALIDATION)
+            validation = str(own) if own.size(CONTENTS) is not None else DEFAULT_SHARE
+    else:
+        table = read_labels(labels, labels_format, class_names)
+        clips = leaving_open(found(table, _needed(audio), skip_missing), table, keep)
+        if validation == PREPARED_OR_SHARE:
+            validation = DEFAULT_SHARE
     try:
         fraction = float(validation)
     except ValueError:
         fraction = None
-    if fraction is None:
-        held = held_out(Path(validation), audio, skip_missing, class_names)
+    if fraction is None and is_shards(validation):
+        if stored is None:
+            raise UserError(
+                "clips to judge by can be in shards only where those to learn from are, too",
+                where=validation,
+            )
+        held_stored = _stored(validation, keep)
+        held = HeldOut(held_stored.clips, f"the clips of {validation}", False, [], "")
+    elif fraction is None:
+        held = held_out(Path(validation), _needed(audio), skip_missing, class_names, keep)
     else:
         clips, apart = split(clips, fraction, seed)
+        held_stored = stored.of(apart) if stored is not None and apart else None
         described = f"{len(apart)} clips held out of {labels.name}" if apart else ""
         held = HeldOut(apart, described, False, [], "")
     counts = Counter(label for clip in clips for label in clip.labels)
     if not counts:
         raise UserError("no clip has a tag, so there is nothing to learn", where=labels)
-    names = tuple(sorted(counts))
+    names = tuple(sorted({*counts, *keep}))
     for name in names:
         if not name.isprintable():
             raise UserError(
                 f"a class name must be printable Unicode, came as {name!r}; rename it", where=labels
             )
-    if never := sorted(set(table.class_names) - set(names)):
+    if never := sorted(set(_class_names(table)) - set(names)):
         say(f"left out, since no training clip has them: {', '.join(never)}")
+    clips = _telling(clips, names, labels, counts)
     if fraction is None:
-        check_held_out(clips, held.clips, names, "validation", validation)
+        check_held_out(clips, _as_stored(stored, held.clips), names, "validation", validation)
     if tune is not None:
-        timed = held_out(tune, audio, skip_missing, class_names)
+        timed = held_out(tune, _needed(audio), skip_missing, class_names, keep)
         if not timed.strong:
             raise UserError(
                 "frames are tuned on events with onset and offset, and this table has tags alone; "
                 "give a strong table",
                 where=tune,
             )
-        check_held_out(clips, timed.clips, names, "tuning", str(tune))
+        check_held_out(clips, _as_stored(stored, timed.clips), names, "tuning", str(tune))
         held = replace(
             held,
             timed=timed.clips,
             timed_described=timed.described,
             digests=held.digests | timed.digests,
         )
-    return TrainingData(clips, names, held)
+    return TrainingData(
+        clips, names, held, None if stored is None else stored.of(clips), held_stored
+    )
+
+
+def is_shards(labels: Path | str) -> bool:
+    """Whether labels are a place with prepared shards."""
+    where = place(labels)
+    return isinstance(where, Remote) or where.size(CONTENTS) is not None
+
+
+def _needed(audio: Path | None) -> Path:
+    if audio is None:
+        raise UserError("a table of labels needs --audio: the folder that holds its recordings")
+    return audio
+
+
+def _stored(where: Path | str, keep: Sequence[str]) -> "StoredClips":
+    """Stored clips, which say nothing of the classes to keep that their table doesn't name."""
+    from earmark.data.shards import stored_clips  # loads torch
+
+    stored = stored_clips(place(where))
+    names = stored.contents.class_names
+    return stored.saying(_leaving_open(stored.clips, frozenset(names), keep))
+
+
+def _class_names(table: "LabelTable | StoredClips") -> Sequence[str]:
+    return table.class_names if isinstance(table, LabelTable) else table.contents.class_names
+
+
+def _as_stored(stored: "StoredClips | None", held: list[Clip]) -> list[Clip]:
+    """Clips whose files can be told from those of stored ones, which know their names alone."""
+    return held if stored is None else [replace(clip, path=Path(clip.filename)) for clip in held]
 
 
 def held_out(
-    table: Path, audio: Path, skip_missing: bool, class_names: Path | None = None
+    table: Path,
+    audio: Path,
+    skip_missing: bool,
+    class_names: Path | None = None,
+    keep: Sequence[str] = (),
 ) -> HeldOut:
     """All clips of a table, to judge by; of a strong one, to tune frames on, too."""
     labels = read_labels(table, class_names=class_names)
-    clips = found(labels, audio, skip_missing)
+    clips = leaving_open(found(labels, audio, skip_missing), labels, keep)
     described = f"the {'strong' if labels.strong else 'weak'} labels of {table.name}"
     timed = clips if labels.strong else []
     timed_described = described if labels.strong else ""
@@ -131,6 +207,42 @@ def found(table: LabelTable, audio: Path, skip_missing: bool) -> list[Clip]:
             )
         say(f"{table.path}: {what}; going on without them")
     return clips
+
+
+def leaving_open(clips: list[Clip], table: LabelTable, keep: Sequence[str]) -> list[Clip]:
+    """The clips of a table that knows nothing of the classes to keep that it doesn't name."""
+    return _leaving_open(clips, frozenset(table.class_names), keep)
+
+
+def _leaving_open(clips: list[Clip], named: frozenset[str], keep: Sequence[str]) -> list[Clip]:
+    if named.issuperset(keep):
+        return clips
+    return [
+        clip if clip.absent is not None else replace(clip, absent=named - clip.labels)
+        for clip in clips
+    ]
+
+
+def _telling(
+    clips: list[Clip], names: Sequence[str], labels: Path, counts: Counter[str]
+) -> list[Clip]:
+    """The clips of which anything is known; says what nothing can be learnt of."""
+    if all(clip.absent is None for clip in clips):
+        return clips
+    telling = [clip for clip in clips if any(clip.knows(name) for name in names)]
+    if silent := len(clips) - len(telling):
+        say(f"{labels}: {silent} clips say of no class whether they have it; left out")
+    everywhere = [
+        name
+        for name in names
+        if counts[name] and not any(clip.knows(name) and name not in clip.labels for clip in clips)
+    ]
+    if everywhere:
+        say(
+            f"{labels}: no clip is known to lack {', '.join(everywhere)}, so that nothing tells "
+            "what it is not; name it in absent_labels of some clips"
+        )
+    return telling
 
 
 def check_held_out(

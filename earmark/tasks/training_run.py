@@ -2,7 +2,9 @@
 
 import hashlib
 import json
+import math
 import shutil
+import statistics
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
@@ -19,28 +21,36 @@ from scipy import sparse
 from earmark.audio import AudioError, duration_seconds
 from earmark.config import Settings
 from earmark.data.clips import ClipFeatures, clip_features
-from earmark.data.labels import Clip, tag_matrix
-from earmark.data.sampler import BalancedSampler, ShuffledSampler
+from earmark.data.labels import Clip, known_matrix, tag_matrix
+from earmark.data.sampler import BalancedSampler, ShardedSampler, ShuffledSampler
+from earmark.data.shards import ShardedFeatures, StoredClips
 from earmark.data.windows import windows
 from earmark.errors import UserError
-from earmark.features import FeatureExtractor
+from earmark.features import FeatureExtractor, Normaliser
 from earmark.inference.system import SystemRecogniser
 from earmark.metrics.tagging import tagging_scores
 from earmark.model import bundle
 from earmark.model.build import build
 from earmark.model.network import Network
-from earmark.outputs.card import card
+from earmark.outputs.card import card, earlier_card
 from earmark.scale.journal import alone
-from earmark.tasks.progress import progress, say
+from earmark.tasks.progress import lasting, progress, say
 from earmark.tasks.recordings import made_folder
 from earmark.tasks.training import TrainingReport
 from earmark.tasks.training_data import TrainingData
-from earmark.tasks.tuned_rules import Chosen, choose_on_events, choose_on_tags, choose_untuned
+from earmark.tasks.training_start import Start
+from earmark.tasks.tuned_rules import (
+    Chosen,
+    choose_on_events,
+    choose_on_tags,
+    choose_untuned,
+    source_of,
+)
 from earmark.training.checkpoint import load_tensors, restore, save_tensors, training_state
 from earmark.training.devices import choose_device, choose_precision, keep_freed_memory
 from earmark.training.launch import ALONE, Group
 from earmark.training.loop import Batch, train_epoch
-from earmark.writing import replacing, writing
+from earmark.writing import replacing, unfinished, writing
 
 CLIPS_AT_ONCE = 16
 
@@ -76,11 +86,15 @@ class Log:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class LabelledFeatures:
-    """Clips that could be read, their features, and their tags (N, K), sparse."""
+    """Clips that could be read, their features, and their tags (N, K), sparse.
+
+    ``known`` (N, K) says which of these are known, None if all are.
+    """
 
     clips: list[Clip]
-    features: ClipFeatures
+    features: ClipFeatures | ShardedFeatures
     tags: sparse.csr_array
+    known: sparse.csr_array | None
 
 
 class TrainingRun:
@@ -102,6 +116,7 @@ class TrainingRun:
         skip_missing: bool,
         licence: str,
         group: Group = ALONE,
+        start: Start | None = None,
     ) -> None:
         self.data = data
         self.settings = settings
@@ -113,9 +128,11 @@ class TrainingRun:
         self.skip_missing = skip_missing
         self.licence = licence
         self.group = group
+        self.start = start
         self.folder = out / "training"
         # On the CPU whatever the device: decoding takes longer, and the numbers are the same.
         self.extractor = FeatureExtractor(settings.features)
+        self._shards = ExitStack()  # closes those that are open
 
     def complete(self, *, resume: bool) -> TrainingReport:
         """Runs, or goes on, to the end; gives what a finished run has already."""
@@ -125,6 +142,7 @@ class TrainingRun:
             return finished
         with ExitStack() as held:
             self.group.from_first(lambda: self._hold(held))
+            held.enter_context(self._shards)
             self.group.from_first(self._read_clips)
             log = self._fit()
             return self.group.from_first(lambda: self._finished(log))
@@ -154,6 +172,8 @@ class TrainingRun:
         """Leaves of a finished run what people read."""
         for name in ("training", "validation"):
             shutil.rmtree(self.folder / f"{name}_features", ignore_errors=True)
+        for folder in self.folder.glob("open_shards-*"):
+            shutil.rmtree(folder, ignore_errors=True)
         for file in [*self.folder.glob("epoch_*.safetensors"), self._checkpoint]:
             file.unlink(missing_ok=True)
 
@@ -173,6 +193,7 @@ class TrainingRun:
         def lines(clips: Sequence[Clip]) -> list[Any]:
             return [
                 [c.filename, c.start_seconds, c.stop_seconds, sorted(c.labels), repr(c.events)]
+                + ([] if c.absent is None else [sorted(c.absent)])
                 for c in clips
             ]
 
@@ -185,13 +206,15 @@ class TrainingRun:
         ]
         if self.data.held.timed != self.data.held.clips:
             what.append(lines(self.data.held.timed))
+        if self.start is not None:
+            what += [self.start.digest, list(self.data.class_names)]
         return hashlib.sha256(json.dumps(what).encode()).hexdigest()
 
     def _prepare(self, resume: bool) -> TrainingReport | None:
         """Makes the folder, or checks that it is this run's; gives a finished run's report."""
         note = self.folder / "run.json"
         if not note.exists():
-            partial = self.folder / ".run.json.partial"
+            partial = unfinished(note)
             if self.folder.is_dir():  # a run that was killed before it had a note
                 partial.unlink(missing_ok=True)
                 if not any(self.folder.iterdir()):
@@ -234,8 +257,9 @@ class TrainingRun:
     @cached_property
     def _training(self) -> LabelledFeatures:
         labelled = self._labelled(self.data.training, "training")
+        given = {label for clip in self.data.training for label in clip.labels}
         for name, clips in zip(self.data.class_names, labelled.tags.sum(axis=0), strict=True):
-            if not clips:
+            if not clips and name in given:
                 raise UserError(f"no clip of class '{name}' can be read; leave the class out")
         return labelled
 
@@ -275,6 +299,9 @@ class TrainingRun:
         yield from windows(clip, seconds, min(window, self.settings.training.max_clip_seconds))
 
     def _labelled(self, clips: Sequence[Clip], name: str) -> LabelledFeatures:
+        stored = self.data.stored if name == "training" else self.data.held_stored
+        if stored is not None:
+            return self._in_shards(stored, name)
         with progress(f"features of the {name} clips", len(clips)) as step:
             features = clip_features(
                 clips,
@@ -285,7 +312,30 @@ class TrainingRun:
             )
         self._report_unreadable(features.failures, len(clips))
         readable = [clips[number] for number in features.readable]
-        return LabelledFeatures(readable, features, tag_matrix(readable, self.data.class_names))
+        names = self.data.class_names
+        return LabelledFeatures(
+            readable, features, tag_matrix(readable, names), known_matrix(readable, names)
+        )
+
+    def _in_shards(self, stored: StoredClips, name: str) -> LabelledFeatures:
+        """Clips whose features were prepared, with these settings."""
+        was = stored.contents.features.model_dump()
+        now = self.settings.features.model_dump()
+        if other := [key for key in now if now[key] != was[key]]:
+            raise UserError(
+                f"the shards' features.{other[0]} is {was[other[0]]}, the recipe's "
+                f"{now[other[0]]}; give the recipe and the settings that they were prepared with, "
+                "or prepare others",
+                where=stored.where,
+            )
+        folder = self.folder / f"open_shards-{name}-{self.group.rank}"
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+        features = ShardedFeatures(stored, self.settings.training.open_shards, folder)
+        self._shards.callback(features.close)
+        names, clips = self.data.class_names, stored.clips
+        return LabelledFeatures(
+            clips, features, tag_matrix(clips, names), known_matrix(clips, names)
+        )
 
     def _report_unreadable(self, failures: Sequence[str], clips: int) -> None:
         """Lists clips that can't be read; raises UserError unless they may be skipped."""
@@ -305,8 +355,15 @@ class TrainingRun:
             self.settings.network,
             self.settings.features.mel_bands,
             len(self.data.class_names),
-            self._training.features.normaliser,
+            self._normaliser,
         ).to(self.device)
+
+    @property
+    def _normaliser(self) -> Normaliser:
+        """Fitted on the training clips, or what the weights that it starts from are used to."""
+        if self.start is not None:
+            return self.start.normaliser
+        return self._training.features.normaliser
 
     def _fit(self) -> Log:
         if self.device.type == "cpu":
@@ -314,6 +371,8 @@ class TrainingRun:
         training = self.settings.training
         torch.manual_seed(self.seed)
         network = self._network()
+        if self.start is not None:
+            network.load_state_dict(self.start.weights_for(network, self.data.class_names))
         optimiser = torch.optim.Adam(network.parameters(), training.learning_rate)
         sampler = self._sampler()
         log = self._resumed(network, optimiser)
@@ -328,7 +387,7 @@ class TrainingRun:
             with progress(what, sampler.batches_per_epoch) as step:
                 loss = train_epoch(
                     network,
-                    self._batches(sampler.epoch()),
+                    self._batches(sampler),
                     optimiser,
                     precision=self.precision,
                     group=self.group,
@@ -341,30 +400,48 @@ class TrainingRun:
             if self.group.rank == 0:
                 self._save(network, optimiser, log)
             shown = "" if score is None else f", validation mAP {score:.3f}"
-            say(f"{what}: loss {loss:.4f}{shown} ({epoch.seconds:.0f} s)")
+            left = (training.epochs - number) * statistics.median(e.seconds for e in log.epochs)
+            then = f", {lasting(left)} left" if left else ""
+            say(f"{what}: loss {loss:.4f}{shown} ({epoch.seconds:.0f} s{then})")
         return log
 
-    def _sampler(self) -> BalancedSampler | ShuffledSampler:
+    def _sampler(self) -> BalancedSampler | ShuffledSampler | ShardedSampler:
         training, tags = self.settings.training, self._training.tags
-        if not training.balance:
-            return ShuffledSampler(tags.shape[0], training.batch_size, self.seed)
-        sampler = BalancedSampler(tags, training.batch_size, training.balance_ratio, self.seed)
-        draws, positives = sampler.draw_probabilities[:-1], sampler.positive_shares
+        size, most, stored = training.batch_size, training.open_shards, self.data.stored
+        ratio = training.balance_ratio if training.balance else None
+        sampler: BalancedSampler | ShardedSampler
+        if stored is not None and len(np.unique(stored.shard_of)) > most:
+            sampler = ShardedSampler(tags, stored.shard_of, most, size, ratio, self.seed)
+        elif ratio is None:
+            return ShuffledSampler(tags.shape[0], size, self.seed)
+        else:
+            sampler = BalancedSampler(tags, size, ratio, self.seed)
+        if ratio is None:
+            return sampler
+        drawn = sampler.draw_probabilities[:-1] > 0  # of a class that is kept there are no clips
+        draws, positives = sampler.draw_probabilities[:-1][drawn], sampler.positive_shares[drawn]
         say(
             "batches are balanced: of the most and the least frequent class, draws stand "
             f"{draws.max() / draws.min():.1f}:1 and clips {positives.max() / positives.min():.1f}:1"
         )
         return sampler
 
-    def _batches(self, drawn: Iterator[NDArray[np.int64]]) -> Iterator[Batch]:
-        for of_all in drawn:
+    def _batches(
+        self, sampler: BalancedSampler | ShuffledSampler | ShardedSampler
+    ) -> Iterator[Batch]:
+        known, clips = self._training.known, self._training.features
+        for of_all in sampler.epoch():
+            if isinstance(sampler, ShardedSampler) and isinstance(clips, ShardedFeatures):
+                clips.hold(sampler.open)
             numbers = self.group.part(of_all)
             features, lengths = self._features(numbers)
+            cells = len(of_all) * len(self.data.class_names) if known is None else known[of_all].nnz
             yield Batch(
                 torch.from_numpy(features),
                 None if lengths is None else torch.from_numpy(lengths),
-                torch.from_numpy(self._training.tags[numbers].toarray().astype(np.float32)),
-                None if self.group.size == 1 else len(of_all),
+                _dense(self._training.tags[numbers]),
+                None if known is None else _dense(known[numbers]),
+                None if self.group.size == 1 else cells,
             )
 
     def _features(
@@ -401,7 +478,8 @@ class TrainingRun:
         with writing(self.folder):
             for file in set(self.folder.glob("epoch_*.safetensors")) - kept:
                 file.unlink()
-        lines = "".join(json.dumps(epoch) + "\n" for epoch in notes["epochs"])
+        epochs = [epoch | {"kept": epoch["number"] in log.kept} for epoch in notes["epochs"]]
+        lines = "".join(json.dumps(epoch) + "\n" for epoch in epochs)
         with replacing(self.folder / "log.jsonl") as part:
             part.write_text(lines, encoding="utf-8")
 
@@ -411,6 +489,8 @@ class TrainingRun:
         if held is None:
             return None
         posteriors = self._posteriors(network, held.features, group=self.group)
+        if held.known is not None:  # what isn't known ranks last, and changes no average precision
+            posteriors = np.where(held.known.toarray(), posteriors, np.float32(-1))
         scores = tagging_scores(held.tags.toarray(), posteriors, 0.5, self.data.class_names)
         return scores.mean_average_precision if held.tags.nnz else None
 
@@ -424,26 +504,29 @@ class TrainingRun:
     def _posteriors(
         self,
         network: Network,
-        clips: ClipFeatures,
+        clips: ClipFeatures | ShardedFeatures,
         most: int | None = None,
         group: Group = ALONE,
     ) -> NDArray[np.float32]:
-        """(N, K) probabilities of clips, of the first ``most`` of them if given.
+        """(N, K) probabilities of clips, of ``most`` of them if given.
 
         The processes of ``group`` share the work, and each gets all of them.
         """
         network.eval()
-        count = len(clips.lengths[:most])
-        found = torch.zeros(count, len(self.data.class_names))
-        for first in range(0, count, CLIPS_AT_ONCE)[group.rank :: group.size]:
-            numbers = np.arange(first, min(first + CLIPS_AT_ONCE, count))
+        order = clips.order[:most]
+        found = torch.zeros(len(order), len(self.data.class_names))
+        firsts = range(0, len(order), CLIPS_AT_ONCE)
+        share = math.ceil(len(firsts) / group.size)
+        for first in firsts[group.rank * share : (group.rank + 1) * share]:
+            numbers = order[first : first + CLIPS_AT_ONCE]
             features, lengths = clips.batch(numbers)
             output = network(
                 torch.from_numpy(features).to(self.device),
                 None if lengths is None else torch.from_numpy(lengths).to(self.device),
             )
             found[first : first + len(numbers)] = output.clip_probabilities
-        return group.sum(found).numpy()
+        posteriors: NDArray[np.float32] = group.sum(found).numpy()
+        return posteriors[np.argsort(order)]
 
     # The model
 
@@ -455,18 +538,29 @@ class TrainingRun:
             network.load_state_dict(state)
             network.eval()
         description = self._describe(log, self._choose(log, networks))
-        bundle.save(self.out, description, states, card(description))
+        text = card(description, earlier_card(self.out))
+        bundle.save(self.out, description, states, text)
         return description
 
     def _choose(self, log: Log, networks: Sequence[Network]) -> Chosen:
         data, decoding, tuning = self.data, self.settings.decoding, self.settings.tuning
         held = self._validation
+        earlier = {} if self.start is None else self.start.rules_for(data.class_names)
         if held is None:
-            chosen = choose_untuned(len(data.class_names), decoding)
+            chosen = choose_untuned(len(data.class_names), decoding, earlier)
         else:
             posteriors = np.mean([self._posteriors(n, held.features) for n in networks], axis=0)
+            tags, sources = held.tags.toarray(), [source_of(clip) for clip in held.clips]
+            known = None if held.known is None else held.known.toarray()
+            sides = tags, posteriors, sources
             chosen = choose_on_tags(
-                data.held, data.class_names, decoding, tuning, held.tags.toarray(), posteriors
+                data.held,
+                data.class_names,
+                decoding,
+                tuning,
+                *sides,
+                known=known,
+                earlier=earlier,
             )
         if not data.held.timed:
             return chosen
@@ -483,11 +577,12 @@ class TrainingRun:
             names,
             self.settings,
             chosen.rules,
-            self._training.features.normaliser,
+            self._normaliser,
             self._window_frames,
             len(log.kept),
             bundle.TrainingSummary(
                 recipe=self.recipe,
+                started_from={} if self.start is None else {self.start.name: self.start.digest},
                 seed=self.seed,
                 epochs=len(log.epochs),
                 precision=self.precision,
@@ -497,7 +592,12 @@ class TrainingRun:
                 thresholds=chosen.note,
                 tuned_on=self.data.held.digests,
                 validation=chosen.scores,
+                judged=chosen.judged,
                 seconds=sum(epoch.seconds for epoch in log.epochs),
             ),
-            self.licence,
+            self.licence if self.start is None else self.start.licence_with(self.licence),
         )
+
+
+def _dense(rows: sparse.csr_array) -> torch.Tensor:
+    return torch.from_numpy(rows.toarray().astype(np.float32))

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from pydantic import ValidationError
 
@@ -71,7 +72,7 @@ def tune(
     """
     from earmark.inference.fusion import load_recogniser
     from earmark.model.bundle import FusedDescription, read_description, save_description
-    from earmark.outputs.card import card
+    from earmark.outputs.card import card, earlier_card
     from earmark.tasks.training_data import held_out
     from earmark.tasks.tuned_rules import choose
     from earmark.training.devices import choose_device
@@ -102,10 +103,11 @@ def tune(
     recogniser = load_recogniser(model, choose_device(device), "auto")
     chosen = choose(recogniser, held, decoding, tuning, better=True)
     rules = tuple(chosen.rules)
-    how = {
+    how: dict[str, Any] = {
         "thresholds": chosen.note,
         "tuned_on": held.digests,
         "validation": chosen.scores,
+        "judged": chosen.judged,
     }
     if isinstance(description, FusedDescription):
         changes = {"decoding": rules, "tuning_settings": tuning, **how}
@@ -114,7 +116,7 @@ def tune(
         training = description.training.model_copy(update=how)
         changes = {"decoding": rules, "settings": settings, "training": training}
     description = description.model_copy(update=changes)
-    save_description(model, description, card(description))
+    save_description(model, description, card(description, earlier_card(model)))
     return Tuned(model, chosen.note, chosen.before, chosen.scores)
 
 

@@ -171,7 +171,8 @@ def launch(
 ) -> Result:
     """Runs ``work`` on several processes of this machine that find each other by ``joined``.
 
-    They share the cores. If one ends early the others are ended, as they are if this one is.
+    They share this one's threads, unless OMP_NUM_THREADS says how many each has. If one ends early
+    the others are ended, as they are if this one is.
 
     Args:
         processes: how many.
@@ -188,10 +189,10 @@ def launch(
     """
     store = _store_of_this_machine()
     context = multiprocessing.get_context("spawn")
-    threads = max(1, torch.get_num_threads() // processes)
     workers: list[Any] = []
     waiting: dict[Any, int] = {}
     ended: dict[int, _End] = {}
+    seen_seconds: dict[int, float] = {}
     give_up: float | None = None
     try:
         for rank in range(processes):
@@ -209,10 +210,11 @@ def launch(
             }
             worker = context.Process(
                 target=_run,
-                args=(sender, environment, threads, work, arguments, named),
+                args=(sender, environment, work, arguments, named),
                 daemon=True,
             )
-            worker.start()
+            with _one_of(processes):
+                worker.start()
             sender.close()
             workers.append(worker)
             waiting[receiver] = rank
@@ -221,8 +223,10 @@ def launch(
             ready = wait(list(waiting), left)
             if not ready:
                 break
+            now = time.monotonic()
             for readable in ready:
                 rank = waiting.pop(readable)
+                seen_seconds[rank] = now
                 ended[rank] = _end(readable, workers[rank])
                 if ended[rank].error is not None and give_up is None:
                     give_up = time.monotonic() + _GRACE_SECONDS
@@ -235,8 +239,9 @@ def launch(
             worker.kill()
     failed = [rank for rank in ended if ended[rank].error is not None]
     if failed:
-        # One that failed breaks the connections of the others: they fail after it.
-        cause = min(failed, key=lambda rank: ended[rank].seconds)
+        # One that failed breaks the connections of the others: they fail after it. Of those that
+        # were seen to end at once, what couldn't say so was killed, and is the cause.
+        cause = min(failed, key=lambda rank: (seen_seconds[rank], ended[rank].seconds))
         error = str(ended[cause].error)
         if ended[cause].mendable:
             raise UserError(error)
@@ -265,17 +270,34 @@ def _end(receiver: Any, worker: Any) -> _End:
     except (EOFError, OSError):
         worker.join()
     code = worker.exitcode
-    if code == -signal.SIGKILL:
+    name = signal.Signals(-code).name if code < 0 else ""
+    if name == "SIGKILL":  # which Windows doesn't have
         return _End(0.0, error="was killed (SIGKILL), as a system does when its memory is used up")
-    if code < 0:
-        return _End(0.0, error=f"was ended by signal {signal.Signals(-code).name}")
+    if name:
+        return _End(0.0, error=f"was ended by signal {name}")
     return _End(0.0, error=f"has ended by itself with exit code {code}")
+
+
+@contextmanager
+def _one_of(processes: int) -> Iterator[None]:
+    """Has a process that is started meanwhile take its share of the threads, and no more.
+
+    Its libraries read the number when they are loaded; one that the user has set stays.
+    """
+    name = "OMP_NUM_THREADS"
+    if name in os.environ:
+        yield
+        return
+    os.environ[name] = str(max(1, torch.get_num_threads() // processes))
+    try:
+        yield
+    finally:
+        del os.environ[name]
 
 
 def _run(
     sender: Any,
     environment: dict[str, object],
-    threads: int,
     work: Callable[..., object],
     arguments: tuple[object, ...],
     named: dict[str, object],
@@ -284,8 +306,6 @@ def _run(
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # who launched it ends it
     threading.Thread(target=_end_with_parent, daemon=True).start()
     os.environ |= {name: str(value) for name, value in environment.items()}
-    if "OMP_NUM_THREADS" not in os.environ:
-        torch.set_num_threads(threads)
     try:
         end = _End(time.monotonic(), result=work(*arguments, **named))
     except UserError as error:

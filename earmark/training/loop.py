@@ -19,13 +19,16 @@ class Batch:
         features: (B, T, F).
         lengths: (B,) frames of each clip, or None where all clips fill the batch.
         tags: (B, K) 0 or 1.
-        of_clips: how many the whole batch has, where other processes have other parts of it.
+        known: (B, K) 1 where a tag is known, else 0; None where all are.
+        cells: how many tags of the whole batch are known, where other processes have other parts
+            of it.
     """
 
     features: Tensor
     lengths: Tensor | None
     tags: Tensor
-    of_clips: int | None = None
+    known: Tensor | None = None
+    cells: int | None = None
 
 
 def train_epoch(
@@ -61,8 +64,9 @@ def train_epoch(
         lengths = None if batch.lengths is None else batch.lengths.to(device)
         with torch.autocast(device.type, torch.bfloat16, enabled=precision == "bfloat16"):
             output = network(features, lengths)
+        known = None if batch.known is None else batch.known.to(device)
         loss = tag_loss(
-            output.log_present, output.log_absent, batch.tags.to(device), batch.of_clips
+            output.log_present, output.log_absent, batch.tags.to(device), known, batch.cells
         )
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

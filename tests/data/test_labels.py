@@ -78,14 +78,34 @@ def test_matching_is_that_of_path_ends(tmp_path_factory, stored, named):
     assert (missing == [filename]) == (not expected)
 
 
+@pytest.mark.parametrize(
+    ("stored", "named"),
+    [
+        ("x/a.wav", "x\\a.wav"),
+        ("a\\b.wav", "a\\b.wav"),
+        ("cafe\u0301/a.wav", "caf\xe9/a.wav"),
+        ("caf\xe9.wav", "cafe\u0301.wav"),
+        ("y/caf\xe9.wav", "y\\cafe\u0301.wav"),
+    ],
+)
+def test_names_from_windows_and_macos_find_their_files(audio, stored, named):
+    folder = audio(stored, "other.wav")
+    clips, missing = find_clips(table(named), folder)
+    assert [(clip.filename, clip.path) for clip in clips] == [(named, folder / stored)]
+    assert not missing
+
+
 def test_filenames_stay_in_the_folder(audio):
     folder = audio("outside.wav", "in/a.wav")
     clips, missing = find_clips(
-        table("a.wav", "../outside.wav", str(folder / "in/a.wav"), "/a.wav", "in/../a.wav", ".."),
+        table(
+            *("a.wav", "../outside.wav", str(folder / "in/a.wav"), "/a.wav", "in/../a.wav", ".."),
+            *("..\\outside.wav", "\\a.wav", "C:\\a.wav"),
+        ),
         folder / "in",
     )
     assert [clip.filename for clip in clips] == ["a.wav"]
-    assert len(missing) == 5
+    assert len(missing) == 8
 
 
 def test_two_matches_are_named(audio):

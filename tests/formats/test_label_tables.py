@@ -282,6 +282,19 @@ def test_other_columns_are_refused_with_the_formats(read, header):
         read(header + "\n")
 
 
+@pytest.mark.parametrize(
+    ("header", "hint"),
+    [
+        ("filename;event_labels", "these between semicolons$"),
+        ("Filename,Event_Labels", "in small letters$"),
+        ("name,dog,cat", "name, dog, cat$"),
+    ],
+)
+def test_what_spreadsheets_make_of_a_header_is_told(read, header, hint):
+    with pytest.raises(UserError, match=hint):
+        read(header + "\n")
+
+
 def test_a_misspelt_group_is_refused(read):
     with pytest.raises(UserError, match="came with 'gruop'"):
         read("filename,event_labels,gruop\na,x,1\n")
@@ -293,11 +306,13 @@ def test_a_format_can_be_said(read, path):
         read("filename,category\na,x\n", "weak")
     with pytest.raises(UserError, match="have no header"):
         read("filename,category\na,x\n", "dcase2017")
-    with pytest.raises(UserError, match=r"weak, segments.*folders; came as 'raven'"):
-        read_labels(path, "raven")
+    with pytest.raises(UserError, match=r"weak, segments.*raven:COLUMN; came as 'textgrid'"):
+        read_labels(path, "textgrid")
+    with pytest.raises(UserError, match=r"came as 'weak:Species'"):
+        read_labels(path, "weak:Species")
     assert set(LABEL_FORMATS) == {
         "weak", "segments", "strong", "wide", "esc50", "dcase2017", "audioset", "audioset_strong",
-        "folders",
+        "audacity", "raven", "json", "jsonl", "parquet", "folders",
     }  # fmt: skip
 
 

@@ -6,6 +6,7 @@ functions let it out.
 
 import io
 import json
+import struct
 import tempfile
 from collections.abc import Callable
 from functools import cache
@@ -13,9 +14,12 @@ from pathlib import Path
 
 import av
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import soundfile
 
 from earmark import audio
+from earmark.clock_times import start_of
 from earmark.config import ClassDecoding, parse_assignments, read_toml, settings_from
 from earmark.errors import UserError
 from earmark.features import Normaliser
@@ -47,8 +51,22 @@ TABLES = {
     "class_names": "index,mid,display_name\n0,/m/03fwl,Goat\n1,/m/x,=1+1\n",
     "durations": "filename\tduration\na\t10.0\n",
     "scores": "onset\toffset\tCar\tBus\n0.0\t0.5\t0.1\t1e-9\n0.5\t1\t0\t1\n",
+    "raven": "Selection\tView\tBegin Time (s)\tEnd Time (s)\tBegin Path\tFile Offset (s)\tSpecies\n"
+    "1\tWaveform 1\t61\t62.5\tC:\\a\\b.wav\t1\tEATO\n"
+    "1\tSpectrogram 1\t61\t62.5\tC:\\a\\b.wav\t1\tEATO\n"
+    "2\tSpectrogram 1\t99\t100\tC:\\a\\c.wav\t9\tRBNU\n",
     "sounds": "file,class,fold,active_start_s,active_end_s\na,dog,1,0.1,0.9\nb,cat,2,,\n",
     "settings": '[features]\nrate_hz = 8_000\nhigh_hz = 4e3\n[network]\nrecurrent = "none"\n',
+}
+
+TRACK = '0.5\t1.25\tKäuz, "alt"\n\\\t1484.6\t-1.0\n2\t2\tpoint\textra\n'
+RECORDS: dict[str, list[dict[str, object]]] = {
+    "events": [
+        {"filename": "a.wav", "onset": 0.5, "offset": 2, "event_label": "Zug, ĝ", "score": None},
+        {"filename": "b.wav", "onset": None, "offset": None, "event_label": None, "score": None},
+    ],
+    "tags": [{"filename": "a", "event_labels": ["Car", "Horn, truck"]}],
+    "wide": [{"file": "a", "Car": True, "Bus": False}, {"file": "b", "Car": True, "Bus": True}],
 }
 
 
@@ -64,6 +82,11 @@ def _tables_agree(path: Path) -> None:
 def _labels(path: Path) -> None:
     if not path.read_bytes()[:9].startswith(b"-"):
         _tables_agree(path)
+    _labels_agree(path)
+
+
+def _labels_agree(path: Path) -> None:
+    """Read in any format, labels are read back from what is written of them."""
     for name in ("auto", *LABEL_FORMATS):
         if name == "folders":
             continue
@@ -115,6 +138,11 @@ def _description(path: Path) -> None:
     read_description(path.parent)
 
 
+def _wav_header(path: Path) -> None:
+    found = start_of(path)
+    assert found is None or found.isoformat()
+
+
 def _weights(path: Path) -> None:
     (path.parent / "model.json").write_bytes(model_files()[0])
     networks = load(path.parent).networks
@@ -124,6 +152,11 @@ def _weights(path: Path) -> None:
 READERS: dict[str, tuple[str, Callable[[Path], object]]] = {
     "labels": ("table.txt", _labels),
     "class_names": ("table.txt", read_class_names),
+    "audacity": ("table.txt", _labels_agree),
+    "json": ("table.json", _labels_agree),
+    "jsonl": ("table.jsonl", _labels_agree),
+    "parquet": ("table.parquet", _labels_agree),
+    "clock": ("sound.wav", _wav_header),
     "durations": ("table.txt", read_durations),
     "events": ("table.txt", read_events),
     "scores": ("table.txt", read_scores),
@@ -161,6 +194,12 @@ def seeds(name: str) -> list[bytes]:
     """Files that a parser takes, to start from."""
     if name in ("wav", "flac", "ogg", "mp3"):
         return _sounds(name)
+    if name == "clock":
+        return [_header()]
+    if name == "audacity":
+        return [TRACK.encode()]
+    if name in ("json", "jsonl", "parquet"):
+        return [_records(name, records) for records in RECORDS.values()]
     if name == "description":
         return [model_files()[0]]
     if name == "weights":
@@ -170,6 +209,31 @@ def seeds(name: str) -> list[bytes]:
     if name == "assignments":
         return [b"training.epochs=5\nnetwork.time_pooling=[1,1,2]\ntraining.balance=false"]
     return [text.encode() for key, text in TABLES.items() if key != "settings"]
+
+
+def _records(kind: str, records: list[dict[str, object]]) -> bytes:
+    if kind == "parquet":
+        file = io.BytesIO()
+        pq.write_table(pa.Table.from_pylist(records), file)
+        return file.getvalue()
+    lines = [json.dumps(record) for record in records]
+    return (f"[{', '.join(lines)}]" if kind == "json" else "\n".join(lines)).encode()
+
+
+def _header() -> bytes:
+    """What recorders write into a WAV file beside its samples."""
+    comment = b"Recorded at 05:42:00 31/01/2025 (UTC+1) by AudioMoth"
+    chunks = {
+        b"bext": bytes(320) + b"2025-01-3105:42:00" + bytes(264),
+        b"LIST": b"INFOICMT" + struct.pack("<I", len(comment)) + comment,
+        b"data": bytes(8),
+        b"guan": b"GUANO|Version: 1.0\nTimestamp: 2025-01-31T05:42:00+01:00\n",
+    }
+    content = b"WAVE" + b"".join(
+        name + struct.pack("<I", len(chunk)) + chunk + bytes(len(chunk) % 2)
+        for name, chunk in chunks.items()
+    )
+    return b"RIFF" + struct.pack("<I", len(content)) + content
 
 
 def _sounds(suffix: str) -> list[bytes]:

@@ -190,13 +190,16 @@ def test_blocks_never_change_the_events(whole, rules, tag_gate, cuts):
 
 
 def test_an_event_comes_as_soon_as_nothing_can_change_it():
-    decoder = Decoder([rule(gap=0.1)], ("a",), tag_gate=False)
-    assert decoder.push(track([0.9, 0, 0, 0], end=False)) == []
-    first = decoder.push(track([0.9, 0.9], start=4, end=False))
-    assert first == []
-    first = decoder.push(track([0], start=6, end=False))
+    decoder = Decoder([rule(gap=0.1, low=0.3)], ("a",), tag_gate=False)
+    assert decoder.push(track([0.9, 0], end=False)) == []
+    first = decoder.push(track([0], start=2, end=False))
     assert [event.onset_seconds for event in first] == [0.0]
-    assert [e.onset_seconds for e in decoder.push(track([0], start=7))] == [pytest.approx(0.45)]
+    assert decoder.push(track([0, 0.9, 0.9], start=3, end=False)) == []
+    # A run within the gap may yet reach the threshold.
+    assert decoder.push(track([0, 0.4], start=6, end=False)) == []
+    second = decoder.push(track([0.4, 0, 0, 0], start=8, end=False))
+    assert [event.onset_seconds for event in second] == [pytest.approx(0.45)]
+    assert decoder.push(track([0.9], start=12)) != []
 
 
 def test_an_event_that_never_ends_takes_no_memory():

@@ -17,7 +17,7 @@ from earmark.audio import resample
 from earmark.config import ClassDecoding, settings_from
 from earmark.errors import UserError
 from earmark.features import FeatureExtractor, Normaliser
-from earmark.inference import system
+from earmark.inference import system, windowed
 from earmark.inference.decoding import decode
 from earmark.inference.pipeline import Workers
 from earmark.inference.stitching import WindowPlan
@@ -211,7 +211,7 @@ def test_detecting_is_decoding_the_scores(tiny, tag_gate):
 
 def test_memory_does_not_grow_with_the_recording(tiny, monkeypatch):
     model = tiny()
-    monkeypatch.setattr(system, "BLOCK_SECONDS", 1)
+    monkeypatch.setattr(windowed, "BLOCK_SECONDS", 1)
     longest = dict.fromkeys(["features", "windows", "frames", "batches"], 0)
     made = 0
 
@@ -238,13 +238,15 @@ def test_memory_does_not_grow_with_the_recording(tiny, monkeypatch):
     assert longest["features"] <= 9 * 20 + 40 + 50
     assert longest["windows"] == 8
     assert longest["frames"] <= 8 * 20
-    assert longest["batches"] <= system.AHEAD + 1
+    assert longest["batches"] <= 2 * system.WORKERS.count + 1
 
 
 def one_after_another(model, samples):
     """Blocks of a recording without a thread."""
 
     class Alone:
+        count = 1
+
         def in_order(self, work, items, ahead):
             return map(work, items)
 
@@ -257,7 +259,7 @@ def one_after_another(model, samples):
 @pytest.mark.parametrize("samples", [1, 20, 812, 813, 1234, 5000, 20_000])
 @pytest.mark.parametrize("pooling", [(1, 1, 1), AT])
 def test_threads_change_nothing(tiny, monkeypatch, samples, pooling):
-    monkeypatch.setattr(system, "BLOCK_SECONDS", 1)
+    monkeypatch.setattr(windowed, "BLOCK_SECONDS", 1)
     model = tiny(time_pooling=pooling, members=2)
     for recording in (sound(samples), np.zeros(samples, np.float32)):
         expected = one_after_another(model, recording)
@@ -343,8 +345,8 @@ def test_workers_keep_to_one_thread_of_torch_and_others_to_theirs():
 def test_samples_in_memory_are_cut_into_blocks(tiny, monkeypatch):
     worker, recording = SystemRecogniser(tiny()), sound(5000)
     whole = worker.scores(recording)
-    monkeypatch.setattr(system, "BLOCK_SECONDS", 1)
-    assert len(list(system._in_blocks(recording, 1000))) == 5
+    monkeypatch.setattr(windowed, "BLOCK_SECONDS", 1)
+    assert len(list(windowed._in_blocks(recording, 1000))) == 5
     np.testing.assert_allclose(
         worker.scores(recording).probabilities, whole.probabilities, atol=1e-5
     )

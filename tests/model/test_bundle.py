@@ -115,8 +115,11 @@ def test_saving_again_replaces_the_whole(folder):
 
 
 def test_a_folder_without_a_model_is_named(tmp_path):
-    assert message(tmp_path).endswith("is not a model folder (it has no model.json)")
+    assert message(tmp_path).endswith("(it has no model.json); `earmark train` makes one")
     assert message(tmp_path / "nowhere").startswith(f"{tmp_path / 'nowhere'}: is not a model")
+    (tmp_path / "training").mkdir()
+    (tmp_path / "training" / "run.json").write_text("{}")
+    assert message(tmp_path).endswith("finish its training: `earmark train ... --resume`")
 
 
 @pytest.mark.parametrize("version", [0, 2, "1", None])
@@ -137,7 +140,13 @@ SETTINGS = [
     (section, key)
     for section, keys in SMALL.model_dump(mode="json").items()
     for key in [None, *keys]
+    if section != "training" or key is None
 ]
+
+
+def test_a_model_of_before_a_setting_of_training_is_read(folder):
+    edit(folder, lambda raw: raw["settings"]["training"].pop("open_shards"))
+    assert read_description(folder).settings.training == SMALL.training
 
 
 @pytest.mark.parametrize(("section", "key"), SETTINGS)

@@ -82,14 +82,15 @@ def test_bars_stand_where_the_events_are():
     ]
     ((onset, offset, low, high),) = drawn["reference dog"]
     assert (onset, offset) == pytest.approx((0.1, 0.6))
-    assert row["dog"] < low < high <= drawn["detected dog"][0][2] + 1e-9
-    assert drawn["detected dog"][0][3] < row["dog"] + 1
+    # As in the paper's Fig. 2, what is true stands above what was found.
+    assert row["dog"] < drawn["detected dog"][0][2] < drawn["detected dog"][0][3] <= low + 1e-9
+    assert low < high < row["dog"] + 1
     assert row["cat"] < drawn["detected cat"][0][2]
-    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["detected", "reference"]
+    assert [text.get_text() for text in axes.get_legend().get_texts()] == ["reference", "detected"]
 
 
 def test_an_empty_reference_is_not_an_unknown_one():
-    for reference, expected in [(None, ["detected"]), ([], ["detected", "reference"])]:
+    for reference, expected in [(None, ["detected"]), ([], ["reference", "detected"])]:
         axes = figure(spectrogram(), score_track("dog"), [], reference).axes[2]
         assert [text.get_text() for text in axes.get_legend().get_texts()] == expected
 
@@ -212,6 +213,42 @@ def test_the_same_picture_is_the_same_file(tmp_path):
     for name in ("a.png", "b.png"):
         draw(tmp_path / name, spectrogram(), score_track("dog"), [Event(0, 1, "dog")], title="x")
     assert (tmp_path / "a.png").read_bytes() == (tmp_path / "b.png").read_bytes()
+
+
+def curve(name="", scores=(0.2, 0.5, 0.4), kept=(2, 3)):
+    return plots.TrainingCurve(name, (1, 2, 3), (0.9, 0.5, 0.3), scores, frozenset(kept))
+
+
+def drawn_lines(axes):
+    return [(line.get_linestyle(), line.get_xydata().tolist()) for line in axes.lines]
+
+
+def test_training_curves_are_the_log_with_the_chosen_epochs_ringed():
+    loss, score = plots.curves_figure([curve()], "$x$").axes
+    assert drawn_lines(loss) == [
+        ("-", [[1, 0.9], [2, 0.5], [3, 0.3]]),
+        ("None", [[2, 0.5], [3, 0.3]]),
+    ]
+    assert drawn_lines(score)[1] == ("None", [[2, 0.5], [3, 0.4]])
+    (legend,) = plots.curves_figure([curve()]).legends
+    assert [text.get_text() for text in legend.get_texts()] == [
+        "epochs whose weights the model has"
+    ]
+
+
+def test_curves_of_several_systems_and_of_no_validation(tmp_path):
+    nothing = (np.nan,) * 3
+    unknown = plots.curves_figure([curve(scores=nothing, kept=())])
+    assert len(unknown.axes) == 1
+    assert not unknown.legends
+    names = ["_$a_", "犬", *(f"s{n}" for n in range(12))]
+    many = plots.curves_figure([curve(name) for name in names])
+    shown = [text.get_text() for text in many.legends[0].get_texts()]
+    assert shown[:2] == names[:2]
+    assert len(shown) == plots.MOST_CLASSES + 1
+    assert many.axes[0].get_title(loc="left").endswith("2 of 14 systems left out")
+    plots.draw_curves(tmp_path / "c.png", [curve(name) for name in names], "x")
+    assert imread(tmp_path / "c.png").shape[:2] == (900, 1200)
 
 
 def test_pyplot_stays_out_of_it():

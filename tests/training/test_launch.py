@@ -74,6 +74,7 @@ def batches(group, clips, unequal):
         lengths = torch.randint(2, FRAMES + 1, (clips,), generator=random)
         if not unequal:
             lengths[:] = FRAMES
+        known = torch.rand(clips, CLASSES, generator=random) > 0.4
         mine = torch.from_numpy(group.part(np.arange(clips)))
         of_mine = lengths[mine]
         longest = int(of_mine.max()) if len(mine) else 1
@@ -81,7 +82,8 @@ def batches(group, clips, unequal):
             features[mine, :longest],
             of_mine if (of_mine != longest).any() else None,
             tags[mine],
-            clips,
+            known[mine].double() if unequal else None,
+            int(known.sum()) if unequal else clips * CLASSES,
         )
 
 
@@ -252,6 +254,43 @@ def end_second(how):
 def test_one_that_ends_early_ends_all_and_is_named(how, error, message):
     with pytest.raises(error, match=f"(?s){message}"):
         launch(2, end_second, how)
+
+
+def end_one_after_the_other(first, how):
+    if int(os.environ["RANK"]) != first:
+        time.sleep(1)
+        os.kill(os.getpid(), signal.SIGABRT)  # as a library may that has lost the other
+    if how == "user":
+        raise UserError("a rule, what came")
+    os._exit(7)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("first", [0, 1])
+@pytest.mark.parametrize("how", ["user", "exits"])
+def test_the_first_to_end_is_named(first, how):
+    message = "^a rule, what" if how == "user" else f"process {first + 1} of 2 has ended by itself"
+    with pytest.raises(UserError if how == "user" else ChildProcessError, match=message):
+        launch(2, end_one_after_the_other, first, how)
+
+
+def threads_of_libraries():
+    return os.environ["OMP_NUM_THREADS"], torch.get_num_threads()
+
+
+@pytest.mark.slow
+def test_threads_are_shared_unless_the_user_says_how_many(monkeypatch):
+    before = torch.get_num_threads()
+    torch.set_num_threads(2)
+    try:
+        monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
+        assert launch(2, threads_of_libraries) == ("1", 1)
+        assert "OMP_NUM_THREADS" not in os.environ
+        monkeypatch.setenv("OMP_NUM_THREADS", "2")
+        assert launch(2, threads_of_libraries)[0] == "2"
+    finally:
+        torch.set_num_threads(before)
+    assert os.environ["OMP_NUM_THREADS"] == "2"
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="reads the system's table of sockets")

@@ -39,7 +39,9 @@ class ContextMlp(Network):
             inside = frame_mask(lengths, features.shape[1])[:, :, None]
             features = features.masked_fill(~inside, 0.0)
         padded = nn.functional.pad(features, (0, 0, self.beside, self.beside))
-        around = padded.unfold(1, 2 * self.beside + 1, 1).flatten(start_dim=2)  # (B, T, F * 5)
+        starts = torch.arange(features.shape[1], device=features.device)
+        places = starts[:, None] + torch.arange(2 * self.beside + 1, device=features.device)
+        around = padded[:, places].transpose(2, 3).flatten(start_dim=2)  # (B, T, F * 5)
         frame_logits = widened(self.layers(around))
         log_weights = even_weights(frame_logits, lengths)
         if self.training:

@@ -1,7 +1,5 @@
 """CNN-ensemble of DCASE 2017: VGG-like networks on several input lengths (Lee et al. 2017)."""
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
@@ -38,7 +36,7 @@ class MultiScaleCnn(Network):
     def localise(self, features: Tensor, lengths: Tensor | None) -> Localised:
         logits = torch.stack(
             [
-                self._of_frames(member, size or features.shape[1], features, lengths)
+                self._of_frames(member, size, features, lengths)
                 for member, size in zip(self.members, self.segment_frames, strict=True)
             ]
         )  # (members, B, T, K)
@@ -55,10 +53,17 @@ class MultiScaleCnn(Network):
     def _of_frames(
         member: nn.Module, size: int, features: Tensor, lengths: Tensor | None
     ) -> Tensor:
-        """(B, T, K) logits of the segment of ``size`` frames in which each frame lies."""
+        """(B, T, K) logits of the segment of ``size`` frames in which each frame lies.
+
+        A size of 0 is the whole clip.
+        """
         clips, frames, bands = features.shape
-        count = math.ceil(frames / size)
-        if lengths is None and frames % size:
+        if not size:
+            of_clips: Tensor = member(features, lengths)
+            return of_clips[:, None].expand(-1, frames, -1)
+        count = (frames + size - 1) // size
+        # A trace has to hold for all lengths, not for multiples of the size alone.
+        if lengths is None and (torch.onnx.is_in_onnx_export() or frames % size):
             lengths = torch.full((clips,), frames, device=features.device)
         padded = nn.functional.pad(features, (0, 0, 0, count * size - frames))
         segments = padded.reshape(clips * count, size, bands)
@@ -71,7 +76,8 @@ class MultiScaleCnn(Network):
             of_there = member(segments[there], inside[there])
             logits = of_there.new_zeros(clips * count, of_there.shape[1])
             logits[there] = of_there
-        of_frames: Tensor = logits.unflatten(0, (clips, count)).repeat_interleave(size, dim=1)
+        of_segments = logits.reshape(clips, count, logits.shape[1])
+        of_frames: Tensor = of_segments.repeat_interleave(size, dim=1)
         return of_frames[:, :frames]
 
 

@@ -1,0 +1,28 @@
+// node probabilities.mjs EXPORTED RECORDING.wav
+// Prints what a model of `earmark export MODEL --out EXPORTED --features` says of a mono recording
+// at its rate, no longer than its windows: a line for the whole, and one for each frame.
+import { readFileSync } from "node:fs";
+import { InferenceSession, Tensor } from "onnxruntime-web";
+import wavefile from "wavefile";
+
+const [folder, recording] = process.argv.slice(2);
+const { class_names, clock } = JSON.parse(readFileSync(`${folder}/earmark.json`));
+const session = await InferenceSession.create(readFileSync(`${folder}/model.onnx`));
+
+const wav = new wavefile.WaveFile(readFileSync(recording));
+if (wav.fmt.numChannels !== 1 || wav.fmt.sampleRate !== clock.rate_hz)
+  throw new Error(`${recording}: must be mono, at ${clock.rate_hz} Hz`);
+wav.toBitDepth("32f");
+const samples = wav.getSamples(false, Float32Array);
+
+const input = new Tensor("float32", samples, [1, samples.length]);
+const { clips, frames } = await session.run({ samples: input }, ["clips", "frames"]);
+
+const lead = (clock.window_samples - clock.hop_samples) / 2; // before the first window's own hop
+const onset = (t) => (t && (lead + t * clock.pooling * clock.hop_samples) / clock.rate_hz).toFixed(3);
+const [, count, classes] = frames.dims;
+const row = (name, numbers) => console.log([name, ...numbers].join("\t"));
+row("onset", class_names);
+row("all", clips.data);
+for (let t = 0; t < count; t++)
+  row(onset(t), frames.data.subarray(t * classes, (t + 1) * classes));
