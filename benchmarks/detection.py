@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from benchmarks.floor import floor
 from benchmarks.pages import made_on, options, parsed, tell
-from benchmarks.plain import work_of
+from benchmarks.plain import PAPER, work_of
 from benchmarks.steps import CLASSES, plain_twin
 from benchmarks.turns import apart
 from earmark.config import Settings
@@ -38,7 +38,7 @@ from earmark.inference.fusion import load_recogniser
 from earmark.inference.stitching import WindowPlan
 from earmark.model.bundle import TrainingSummary, describe, load, save
 from earmark.model.precision import native_bfloat16
-from earmark.recipes import DEFAULT, systems
+from earmark.recipes import systems
 from earmark.tuning import untuned
 
 FILE_RATE_HZ = 44_100
@@ -122,7 +122,7 @@ def _seconds(rng: np.random.Generator, count: int) -> Iterator[NDArray[np.int16]
 def model(out: Path, quick: bool) -> Path:
     """The folder of a model that was never trained."""
     folder = out / "model"
-    (settings,) = systems(DEFAULT, QUICK if quick else {}).values()
+    (settings,) = systems(PAPER, QUICK if quick else {}).values()
     bands, clock = settings.features.mel_bands, settings.features.clock
     description = describe(
         NAMES,
@@ -132,7 +132,7 @@ def model(out: Path, quick: bool) -> Path:
         clock.frame_count(WINDOW_SECONDS * clock.rate_hz),
         1,
         TrainingSummary(
-            recipe=DEFAULT,
+            recipe=PAPER,
             seed=SEED,
             epochs=0,
             precision="float32",

@@ -53,7 +53,7 @@ def learnt(recipe: str, steps: int, seeds: int, device_name: str, *, full: bool)
     assert isinstance(how, CrnnSettings)
     classes, sizes = CLASSES, sizes_of(settings, quick=False)
     if not full:
-        how = how.model_copy(update={"filters": SMALL_FILTERS})
+        how = how.model_copy(update={"filters": (SMALL_FILTERS,)})
         settings = settings.model_copy(update={"network": how})
         classes, sizes = SMALL_CLASSES, SMALL_SIZES
     ours, plain = np.zeros((seeds, steps)), np.zeros((seeds, steps))
@@ -71,7 +71,7 @@ def learnt(recipe: str, steps: int, seeds: int, device_name: str, *, full: bool)
     precision = choose_precision(settings.training.precision, device)
     what = (
         f"{steps} steps of batches of {sizes.clips} made clips of {sizes.frames} x {sizes.bands}, "
-        f"{classes} classes, {how.filters} filters, ours in {precision}"
+        f"{classes} classes, {how.filters[0]} filters, ours in {precision}"
     )
     return Curves(ours, plain, what)
 

@@ -12,6 +12,9 @@ from torch.nn import functional
 
 from earmark.model.crnn import GatedCRNN
 
+PAPER = "gated-crnn-logmel"
+"""The recipe whose network this is."""
+
 TINY = 1e-7
 
 

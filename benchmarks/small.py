@@ -17,6 +17,7 @@ import numpy as np
 import torch
 
 from benchmarks.pages import made_on, options, parsed, tell
+from benchmarks.plain import PAPER
 from benchmarks.steps import (
     CLASSES,
     SEED,
@@ -32,7 +33,7 @@ from earmark.errors import UserError
 from earmark.inference.engines import choose_engine
 from earmark.training.devices import choose_device
 
-PAPER, SMALL = "gated-crnn-logmel", "gated-crnn-small"
+SMALL = "gated-crnn-small"
 WINDOWS = 8
 LEAST_SECONDS = 1.0
 WARM_UP_BATCHES = 2

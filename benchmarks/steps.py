@@ -131,7 +131,7 @@ def plain_twin(network: Network, settings: Settings) -> PlainNetwork:
     assert isinstance(how, CrnnSettings)
     classes = network.localisation.classifier.out_features
     bands, units = len(network.mean), how.recurrent_units
-    plain = PlainNetwork(classes, how.time_pooling, how.filters, bands, units)
+    plain = PlainNetwork(classes, how.time_pooling, how.filters[0], bands, units)
     plain.load_from(network)
     return plain
 

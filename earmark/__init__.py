@@ -21,7 +21,8 @@ def load(model: str | Path, device: str = "auto", precision: str = "auto") -> "R
     """The recogniser in a model folder: ``detect``, ``tag`` and ``scores`` of recordings.
 
     Args:
-        model: the folder, or ``hf://USER/NAME`` of a model on the Hugging Face hub.
+        model: the folder, or ``hf://USER/NAME`` of a model on the Hugging Face hub, or ``bundled``
+            for the one that comes with the package.
         device: auto, cpu, cuda or mps.
         precision: float32 for plain torch, whose numbers are the reference; bfloat16; or auto for
             the quickest that the machine has: probabilities within 0.01 of the reference.
@@ -31,6 +32,7 @@ def load(model: str | Path, device: str = "auto", precision: str = "auto") -> "R
     """
     # Torch takes a second to import; only who loads a model waits for it.
     from earmark.inference.fusion import load_recogniser
+    from earmark.model.hub import named
     from earmark.training.devices import choose_device
 
-    return load_recogniser(Path(model), choose_device(device), precision)
+    return load_recogniser(named(model), choose_device(device), precision)

@@ -2,15 +2,18 @@
 
 import logging
 import os
+import re
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, nullcontext
+from io import TextIOWrapper
 from pathlib import Path
 from typing import Annotated, Literal
 
 from cyclopts import App, CycloptsError, Parameter
 
-from earmark.errors import UserError
+from earmark.errors import UserError, printable
+from earmark.model.hub import BUNDLED, named
 from earmark.model.hub import offline as no_fetching
 from earmark.tasks import MODULE_OF
 from earmark.writing import writing
@@ -40,7 +43,7 @@ SUMMARIES = {
 
 EXAMPLES = {
     "": [
-        "earmark demo --out demo",
+        "earmark detect recording.wav",
         "earmark train clips.tsv --audio clips/ --out model",
         "earmark detect recordings/ --model model --out events.csv",
         "earmark detect --help",
@@ -54,11 +57,13 @@ EXAMPLES = {
         "earmark train clips.tsv --audio clips/ --out model",
         "earmark train clips.tsv --audio clips/ --out model --resume",
         "earmark train clips.tsv --audio clips/ --out model --set training.epochs=40",
+        "earmark train clips.tsv --audio clips/ --out model --from bundled",
         "earmark train shards --out model",
     ],
     "fuse": ["earmark fuse model-1 model-2 --out model"],
     "tune": ["earmark tune model held_out.tsv --audio held_out/ --target event_f1"],
     "detect": [
+        "earmark detect recording.wav",
         "earmark detect recordings/ --model model --out events.csv",
         "earmark detect recordings/ --model model --out events --scores probabilities",
         "earmark detect recordings/ --model model --out events.csv --format csv,raven",
@@ -68,7 +73,7 @@ EXAMPLES = {
         "earmark tag recordings/ --model model --out tags.csv --labels",
     ],
     "listen": [
-        "earmark listen --model model",
+        "earmark listen",
         "earmark listen --list-inputs",
         "earmark listen --model model --input 3 --out heard.csv",
     ],
@@ -109,8 +114,8 @@ EXAMPLES = {
 AFTER_INTERRUPTION = {
     "prepare": "shards that are done stay, and the same command goes on",
     "train": "what was learnt stays, and the same command with --resume goes on",
-    "detect": "what is done stays, and the same command goes on",
-    "tag": "what is done stays, and the same command goes on",
+    "detect": "with --out, what is done stays, and the same command goes on",
+    "tag": "with --out, what is done stays, and the same command goes on",
     "listen": "what was heard till then is printed",
     "compare": "what is done stays, and the same command goes on",
     "audit": "folds that are done stay, and the same command goes on",
@@ -157,7 +162,13 @@ def _command(
         offline: lets nothing be fetched: models of the hub (hf://USER/NAME) come from the cache.
     """
     with _telling() if verbose else nullcontext(), no_fetching() if offline else nullcontext():
-        return app(words, exit_on_error=False, print_error=False)
+        return app([_word(word) for word in words], exit_on_error=False, print_error=False)
+
+
+def _word(word: str) -> str:
+    """A word, with a folder ``./bundled`` as an absolute path: as one, it would be ``bundled``."""
+    option, equals, name = word.rpartition("=")
+    return f"{option}{equals}{named(name)}" if Path(name) == BUNDLED else word
 
 
 @app.command(name="--install-completion", help_epilogue="")
@@ -214,13 +225,23 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(f"earmark: interrupted; {after}", file=sys.stderr)
         return 130
     text = getattr(result, "text", None)
-    if isinstance(result, str) or text is not None:
+    said = text() if text is not None else result
+    if isinstance(said, str) and said:
         try:
-            print(result if text is None else text(), flush=True)
+            if sys.stdout.isatty():
+                said = _shown(said)
+            elif isinstance(sys.stdout, TextIOWrapper):
+                sys.stdout.reconfigure(encoding="utf-8")  # as a table in a file is
+            print(said, flush=True)
         except OSError as error:
             _leave_stdout()
             return _fail(f"stdout: can't be written: {error.strerror}")
     return 1 if getattr(result, "failures", None) else 0
+
+
+def _shown(text: str) -> str:
+    """What a terminal may show of a text: names of files in it command nothing."""
+    return re.sub(r"[^\n\t]+", lambda found: printable(found[0]), text)
 
 
 def _command_of(arguments: Sequence[str] | None) -> str:

@@ -9,6 +9,7 @@ from typing import Annotated, Any, Literal, TypeVar, get_args
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Discriminator,
     Field,
@@ -82,13 +83,20 @@ class FeatureSettings(Section):
         return FrameClock(self.rate_hz, self.window_samples, self.hop_samples)
 
 
+def _one_or_several(given: Any) -> Any:
+    return (given,) if isinstance(given, int) else given
+
+
 class CrnnSettings(Section):
     """The layers between features and probabilities (paper, secs. 2.1, 2.3, 3, 4.1).
 
     Attributes:
         kind: which network.
+        background: whether the first layer also hears by how much each band is above its own
+            level in the quietest fifth of the clip, or window: what stands out of what lasts.
         activation: the paper's gate (eq. 2), or ReLU, the plain CRNN that it compares with.
-        filters: of each convolution.
+        filters: of each convolution: one number, or one for each block; the first, whose maps are
+            the largest, does with fewer.
         kernel_size: of each convolution, in frames and bands; odd.
         layers_per_block: convolutions, each with its activation, before a pooling.
         time_pooling: frames that become one after each block; [2, 2, 2] is the paper's form for
@@ -102,8 +110,11 @@ class CrnnSettings(Section):
     """
 
     kind: Literal["crnn"] = "crnn"
+    background: bool = False
     activation: Literal["gated", "relu"] = "gated"
-    filters: int = Field(64, ge=1, le=4096)
+    filters: Annotated[
+        Several[Annotated[int, Field(ge=1, le=4096)]], BeforeValidator(_one_or_several)
+    ] = (64,)
     kernel_size: int = Field(3, ge=1, le=31)
     layers_per_block: int = Field(2, ge=1, le=16)
     time_pooling: Several[Annotated[int, Field(ge=1, le=64)]] = (1, 1, 1)
@@ -119,9 +130,18 @@ class CrnnSettings(Section):
     def _fits(self) -> "CrnnSettings":
         if len(self.time_pooling) != len(self.frequency_pooling) or not self.time_pooling:
             raise ValueError("time_pooling and frequency_pooling need one number a block each")
+        if len(self.filters_of_blocks) != len(self.time_pooling):
+            raise ValueError("filters needs one number, or one a block as time_pooling has")
         if self.kernel_size % 2 == 0:
             raise ValueError("kernel_size must be odd, so that a frame keeps its place")
         return self
+
+    @property
+    def filters_of_blocks(self) -> tuple[int, ...]:
+        """How many the convolutions of each block have."""
+        if len(self.filters) == 1:
+            return self.filters * len(self.time_pooling)
+        return self.filters
 
     @property
     def total_time_pooling(self) -> int:
@@ -255,9 +275,15 @@ class TrainingSettings(Section):
     """How the weights are found (paper, secs. 2.1, 2.2, 2.4, 4.1).
 
     Attributes:
-        epochs: an epoch has as many clips as there are to learn from.
+        epochs: how many.
+        min_epoch_clips: an epoch has as many clips as there are to learn from, but so many at
+            least: a few clips come several times.
         batch_size: clips in a step.
-        learning_rate: of Adam, the same all along.
+        learning_rate: of Adam, at its highest.
+        schedule: the same all along; or cosine, which rises over the first twentieth of the steps
+            and then falls to 0 along half a wave.
+        average_decay: the network that is kept has an exponential moving average of the weights,
+            of which this share stays in a step; 0 for the last weights.
         balance: whether rare classes are drawn more often.
         balance_ratio: how many times as often the most frequent class may come as the rarest.
         fuse_epochs: how many epochs' probabilities are averaged, the best on validation data.
@@ -267,14 +293,46 @@ class TrainingSettings(Section):
     """
 
     epochs: int = Field(20, ge=1)
+    min_epoch_clips: int = Field(1, ge=1, le=1_000_000)
     batch_size: int = Field(44, ge=1)
     learning_rate: float = Field(1e-3, gt=0)
+    schedule: Literal["constant", "cosine"] = "constant"
+    average_decay: float = Field(0.0, ge=0, lt=1)
     balance: bool = True
     balance_ratio: float = Field(5.0, ge=1)
     fuse_epochs: int = Field(1, ge=1)
     precision: Precision = "auto"
     max_clip_seconds: float = Field(30.0, gt=0)
     open_shards: int = Field(4, ge=1, le=1024)
+
+
+class AugmentationSettings(Section):
+    """What is changed at random of the clips of every batch; nothing is at the defaults.
+
+    Attributes:
+        shift: whether clips are turned in time: what leaves at the end comes in at the start.
+        pitch_bands: by how many mel bands a clip moves up or down, at most.
+        pitch_stretch: by what share its bands are spread or drawn together, at most.
+        filter_db: how far a frequency response, straight between a few bands, goes up and down.
+        level_db: by how much a clip becomes louder or softer, at most.
+        mixed_share: how many of the clips sound together with another one; they have the tags
+            of both.
+        mixed_db: by how much that other one becomes louder or softer, at most.
+    """
+
+    shift: bool = False
+    pitch_bands: float = Field(0.0, ge=0, le=64)
+    pitch_stretch: float = Field(0.0, ge=0, lt=1)
+    filter_db: float = Field(0.0, ge=0, le=60)
+    level_db: float = Field(0.0, ge=0, le=60)
+    mixed_share: Probability = 0.0
+    mixed_db: float = Field(5.0, ge=0, le=60)
+
+    @property
+    def changes_bands(self) -> bool:
+        """Whether anything but the order of frames is changed."""
+        of_pitch = self.pitch_bands or self.pitch_stretch
+        return bool(of_pitch or self.filter_db or self.level_db or self.mixed_share)
 
 
 Target = Literal["segment_f1", "error_rate", "event_f1", "psds1", "psds2"]
@@ -291,6 +349,12 @@ class TuningSettings(Section):
         collar_ratio: the same for the offset, as a share of the event's length.
         precision: where given, the rules don't maximise F1 but recall at this precision, of tags
             and of segments, class by class.
+        one_rule: whether all classes have the same thresholds, gate, lengths and the like, of
+            calibrated probabilities. Few recordings tell little of each class by itself: what is
+            the best on these may be a bad one on others.
+        calibrate: whether probabilities are made to mean what they say, before that.
+        max_false_events_per_hour: where given, of all classes together, on held-out recordings
+            that hold none of them; the best rules within that.
     """
 
     target: Target = "segment_f1"
@@ -299,11 +363,24 @@ class TuningSettings(Section):
     collar_seconds: Seconds = COLLAR_SECONDS
     collar_ratio: float = Field(COLLAR_RATIO, ge=0)
     precision: Annotated[float, Field(gt=0, le=1)] | None = None
+    one_rule: bool = False
+    calibrate: bool = True
+    max_false_events_per_hour: Annotated[float, Field(ge=0)] | None = None
 
     @model_validator(mode="after")
     def _fits(self) -> "TuningSettings":
         if self.precision is not None and self.target != "segment_f1":
             raise ValueError("precision is one of segments: leave target at segment_f1")
+        if self.one_rule and self.average != "micro":
+            raise ValueError(
+                "one_rule is the best for all classes pooled: set average to micro, or one_rule to "
+                "false"
+            )
+        if self.one_rule and self.target not in ("segment_f1", "event_f1"):
+            raise ValueError(
+                f"one_rule is for segment_f1 or event_f1, and target is {self.target}: set "
+                "one_rule to false"
+            )
         return self
 
 
@@ -352,9 +429,19 @@ class Settings(Section):
     features: FeatureSettings = FeatureSettings()
     network: NetworkSettings = CrnnSettings()
     training: TrainingSettings = TrainingSettings()
+    augmentation: AugmentationSettings = AugmentationSettings()
     tuning: TuningSettings = TuningSettings()
     decoding: DecodingSettings = DecodingSettings()
     stitching: StitchingSettings = StitchingSettings()
+
+    @model_validator(mode="after")
+    def _fits(self) -> "Settings":
+        if self.features.kind != "log_mel" and self.augmentation.changes_bands:
+            raise ValueError(
+                "augmentation but shift changes bands of log_mel, and features.kind is "
+                f"{self.features.kind}: set these to 0, or take another recipe"
+            )
+        return self
 
     @property
     def clock(self) -> FrameClock:
@@ -394,6 +481,28 @@ class ClassDecoding(Section):
     step_seconds: FilterSeconds = 0.0
     merge_ratio: Probability = 1.0
     merge_difference: Probability = 0.0
+
+
+class LogitLine(Section):
+    """What is made of a probability: ``scale`` times its logit plus ``shift`` is the new one's.
+
+    As it comes it changes nothing.
+    """
+
+    scale: float = Field(1.0, ge=0.001, le=1000)
+    shift: float = Field(0.0, ge=-1000, le=1000)
+
+
+class ClassCalibration(Section):
+    """How one class's probabilities are calibrated before anything is decided by them.
+
+    Attributes:
+        clips: those of clips, of windows and of whole recordings.
+        frames: those of frames.
+    """
+
+    clips: LogitLine = LogitLine()
+    frames: LogitLine = LogitLine()
 
 
 def read_toml(path: Path) -> dict[str, Any]:

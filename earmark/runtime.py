@@ -20,6 +20,7 @@ from numpy.typing import NDArray
 from pydantic import Field, ValidationError, model_validator
 
 from earmark.config import (
+    ClassCalibration,
     ClassDecoding,
     DecodingSettings,
     FeatureSettings,
@@ -63,6 +64,8 @@ class ExportedSystem(Section):
         members: M networks.
         decoding: how the probabilities of each class become tags and events.
         decoding_settings: what that follows, and whether an event needs its clip's tag.
+        calibration: what is made of the graph's mean probabilities of each class before that;
+            empty where they stay as they are.
     """
 
     format_version: int
@@ -77,10 +80,11 @@ class ExportedSystem(Section):
     members: int = Field(ge=1, le=1000)
     decoding: tuple[ClassDecoding, ...]
     decoding_settings: DecodingSettings
+    calibration: tuple[ClassCalibration, ...] = ()
 
     @model_validator(mode="after")
     def _agrees(self) -> "ExportedSystem":
-        _check_classes(self.class_names, self.decoding)
+        _check_classes(self.class_names, self.decoding, self.calibration)
         pooling = self.clock.pooling
         if pooling < 1 or self.clock != self.features.clock.coarser(pooling):
             raise ValueError("clock does not follow from the features")
@@ -94,6 +98,8 @@ class ExportedFusion(Section):
         members: the folders of the models whose posteriors it averages.
         decoding: how the mean of each class becomes tags and events.
         decoding_settings: what that follows, and whether an event needs its clip's tag.
+        calibration: what is made of the mean of each class before that, on top of the members'
+            own; empty where it stays as it is.
     """
 
     format_version: int
@@ -102,10 +108,11 @@ class ExportedFusion(Section):
     members: tuple[MemberPath, ...] = Field(min_length=1, max_length=1000)
     decoding: tuple[ClassDecoding, ...]
     decoding_settings: DecodingSettings
+    calibration: tuple[ClassCalibration, ...] = ()
 
     @model_validator(mode="after")
     def _agrees(self) -> "ExportedFusion":
-        _check_classes(self.class_names, self.decoding)
+        _check_classes(self.class_names, self.decoding, self.calibration)
         if len(set(self.members)) != len(self.members):
             raise ValueError("members must differ")
         return self
@@ -114,8 +121,8 @@ class ExportedFusion(Section):
 def load(folder: str | Path, *, threads: int | None = None) -> Recogniser:
     """The recogniser in a folder that ``earmark export`` made.
 
-    It says what the exported model says: probabilities within 1e-4, and the same events unless one
-    is that near to a threshold.
+    It says what the exported model says: probabilities, before they are calibrated, within 1e-4,
+    and the same events unless one is that near to a threshold.
 
     Args:
         folder: with ``earmark.json``.
@@ -145,7 +152,9 @@ def _load(folder: Path, workers: Workers, depth: int) -> Recogniser:
     if members[0].class_names != description.class_names:
         raise UserError("the classes must be the first member's, in its order", where=folder)
     check_classes(members, description.members)
-    return FusedRecogniser(members, description.decoding, description.decoding_settings)
+    return FusedRecogniser(
+        members, description.decoding, description.decoding_settings, description.calibration
+    )
 
 
 def read_description(folder: Path) -> ExportedSystem | ExportedFusion:
@@ -185,9 +194,15 @@ def _json(path: Path) -> Any:
         raise UserError(f"must be JSON ({error})", where=path) from error
 
 
-def _check_classes(class_names: Sequence[str], decoding: Sequence[ClassDecoding]) -> None:
+def _check_classes(
+    class_names: Sequence[str],
+    decoding: Sequence[ClassDecoding],
+    calibration: Sequence[ClassCalibration],
+) -> None:
     if len(decoding) != len(class_names):
         raise ValueError(f"decoding needs {len(class_names)} rules, one a class")
+    if calibration and len(calibration) != len(class_names):
+        raise ValueError(f"calibration needs {len(class_names)} entries, one a class, or none")
     if len(set(class_names)) != len(class_names):
         raise ValueError("class_names must differ")
 
@@ -208,6 +223,7 @@ class GraphRecogniser(WindowedRecogniser):
             members=description.members,
             front_end=kind(description.features),
             engine=GraphEngine(path, description),
+            calibration=description.calibration,
         )
         self._workers = workers
 

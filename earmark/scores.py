@@ -1,7 +1,7 @@
 """Score tracks: the probability of every class in every frame, the one artefact that travels."""
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -49,6 +49,19 @@ class ScoreTrack:
         """Where the last frame ends."""
         stop = self.start_frame + len(self.probabilities)
         return self.clock.start_seconds(stop) if self.end_seconds is None else self.end_seconds
+
+    def of_classes(self, numbers: Sequence[int]) -> "ScoreTrack":
+        """The track of some of its classes, in that order."""
+        if list(numbers) == list(range(len(self.class_names))):
+            return self
+        chosen = list(numbers)
+        return replace(
+            self,
+            probabilities=self.probabilities[:, chosen],
+            class_names=tuple(self.class_names[k] for k in chosen),
+            local_tags=None if self.local_tags is None else self.local_tags[:, chosen],
+            tags=None if self.tags is None else self.tags[chosen],
+        )
 
     @staticmethod
     def join(blocks: Iterable["ScoreTrack"]) -> "ScoreTrack":

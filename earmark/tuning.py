@@ -1,15 +1,17 @@
 """Decoding rules per class that score best on validation data."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import median_filter
 
-from earmark.config import ClassDecoding, DecodingSettings, TuningSettings
+from earmark.calibration import moved_threshold
+from earmark.config import ClassCalibration, ClassDecoding, DecodingSettings, TuningSettings
 from earmark.events import TIE_SECONDS, Event, union
 from earmark.inference.changepoints import as_boxes, as_ticks, means, merge, steps, turning_points
 from earmark.inference.decoding import Candidates as Runs
@@ -28,10 +30,13 @@ LENGTHS_TRIED = (0.0, 0.25, 0.5)  # likewise
 MEDIANS_TRIED = (0.0, 0.25, 0.5)  # likewise
 STEPS_SECONDS_TRIED = (0.3, 0.6, 1.2)
 MERGES_TRIED = ((0.67, 0.0), (0.33, 0.0), (1.0, 0.2))  # ratios and differences
+QUIETER_TRIED = 32  # thresholds of a rule that gives too many false events
 LONGEST_MEDIAN_SECONDS = 60.0  # that a rule may have
 PLAIN = {"median_seconds": 0.0, "step_seconds": 0.0, "merge_ratio": 1.0, "merge_difference": 0.0}
 
 Times = NDArray[np.float64]
+Kept = TypeVar("Kept")
+AS_IT_IS = ClassCalibration()
 
 
 def untuned(classes: int, settings: DecodingSettings) -> list[ClassDecoding]:
@@ -46,11 +51,13 @@ def tuned_on_tags(
     tuning: TuningSettings,
     votes: bool = False,
     kept: Mapping[int, float] | None = None,
+    calibration: Sequence[ClassCalibration] | None = None,
 ) -> list[ClassDecoding]:
     """Rules whose tag thresholds maximise F1 on tags; frame thresholds are as ``rule_for`` says.
 
     Where ``tuning`` asks for a precision, they are those of the highest recall that reach it; for
-    a class that can't, those of the highest precision.
+    a class that can't, those of the highest precision. Where it asks for one rule, all but the
+    ``kept`` ones are the same, the best for all classes pooled.
 
     Args:
         tags: (N, K) True where validation clip n has class k.
@@ -59,33 +66,82 @@ def tuned_on_tags(
         tuning: what "best" means.
         votes: see ``rule_for``.
         kept: tag thresholds of classes, by their number, that stay as they are.
+        calibration: of the probabilities, one a class; see ``rule_for``.
     """
-    if tuning.precision is None:
-        thresholds = best_thresholds(tags, probabilities, tuning.average, kept).tolist()
+    if tuning.one_rule:
+        rest = [k for k in range(tags.shape[1]) if k not in (kept or {})]
+        pooled = tags[:, rest].reshape(-1, 1), probabilities[:, rest].reshape(-1, 1)
+        thresholds = _tag_thresholds(*pooled, tuning, {}) * tags.shape[1] if rest else []
+        thresholds = [(kept or {}).get(k, threshold) for k, threshold in enumerate(thresholds)]
     else:
-        columns = zip(tags.T, probabilities.T, strict=True)
-        thresholds = [_precise_threshold(*column, tuning.precision) for column in columns]
-        for k, threshold in (kept or {}).items():
-            thresholds[k] = threshold
-    return [rule_for(threshold, settings, votes) for threshold in thresholds]
+        thresholds = _tag_thresholds(tags, probabilities, tuning, kept or {})
+    return [
+        rule_for(threshold, settings, votes, of_class)
+        for threshold, of_class in zip(
+            thresholds, calibration or [AS_IT_IS] * len(thresholds), strict=True
+        )
+    ]
+
+
+def _tag_thresholds(
+    tags: NDArray[np.bool_],
+    probabilities: NDArray[np.float32],
+    tuning: TuningSettings,
+    kept: Mapping[int, float],
+) -> list[float]:
+    """The best threshold of each class, but for those that are ``kept``."""
+    if tuning.precision is None:
+        best: list[float] = best_thresholds(tags, probabilities, tuning.average, kept).tolist()
+        return best
+    columns = zip(tags.T, probabilities.T, strict=True)
+    precise = [_precise_threshold(*column, tuning.precision) for column in columns]
+    return [kept.get(k, threshold) for k, threshold in enumerate(precise)]
 
 
 def rules_of_tags(
-    rules: Sequence[ClassDecoding], settings: DecodingSettings, votes: bool = False
+    rules: Sequence[ClassDecoding],
+    settings: DecodingSettings,
+    votes: bool = False,
+    calibration: Sequence[ClassCalibration] | None = None,
 ) -> list[ClassDecoding]:
     """Rules that know nothing but the tag thresholds of others: what tags alone give."""
-    return [rule_for(rule.tag_threshold, settings, votes) for rule in rules]
+    return [
+        rule_for(rule.tag_threshold, settings, votes, of_class)
+        for rule, of_class in zip(rules, calibration or [AS_IT_IS] * len(rules), strict=True)
+    ]
+
+
+def moved_rule(rule: ClassDecoding, was: ClassCalibration, now: ClassCalibration) -> ClassDecoding:
+    """The rule that decides on probabilities calibrated ``now`` as ``rule`` did on what they were.
+
+    Of boxes nearly: a mean of probabilities is not moved as each of them. Of a threshold that is a
+    score itself rounding decides.
+    """
+    levels = {
+        name: moved_threshold(getattr(rule, name), *lines)
+        for lines, names in (
+            ((was.clips, now.clips), ("tag_threshold", "gate_threshold")),
+            ((was.frames, now.frames), ("threshold", "low_threshold")),
+        )
+        for name in names
+    }
+    return rule.model_copy(update=levels)
 
 
 def rule_for(
-    tag_threshold: float, settings: DecodingSettings, votes: bool = False
+    tag_threshold: float,
+    settings: DecodingSettings,
+    votes: bool = False,
+    calibration: ClassCalibration = AS_IT_IS,
 ) -> ClassDecoding:
     """A rule with one threshold for tags and frames, the rest from the settings.
 
-    Where the clip's probability is a share of frames (``votes``), that threshold means nothing to
-    frames, and theirs is from the settings, too.
+    It is one before the ``calibration`` of the two: the network has both on one scale. Where the
+    clip's probability is a share of frames (``votes``), that threshold means nothing to frames,
+    and theirs is from the settings, too.
     """
-    threshold = settings.threshold if votes else tag_threshold
+    moved = moved_threshold(tag_threshold, calibration.clips, calibration.frames)
+    threshold = settings.threshold if votes else moved
     boxes = settings.method == "bounding_boxes"
     return ClassDecoding(
         tag_threshold=tag_threshold,
@@ -106,6 +162,7 @@ def tuned_on_events(
     references: Sequence[Sequence[Event]],
     settings: DecodingSettings,
     tuning: TuningSettings,
+    negatives: Sequence[ScoreTrack] = (),
 ) -> list[ClassDecoding]:
     """Rules whose events score best, whatever in a rule decides on them.
 
@@ -126,7 +183,16 @@ def tuned_on_events(
     Where ``tuning`` asks for a precision, it is the highest recall of segments at that precision
     among these, or the highest precision of a class in which none of them reaches it.
 
-    A class that does not occur in ``references`` keeps its rule.
+    Where ``tuning`` bounds the false events per hour, those of all classes together on recordings
+    without an event: the best rules of those that give at most so many each, the same number for
+    every class, and as high as the bound allows. A rule that gives more may have another
+    threshold, up to one that nothing there exceeds.
+
+    A class that does not occur in ``references`` keeps its rule, or the next one within the bound.
+
+    Where ``tuning`` asks for one rule, each recording counts once for every class, as if there
+    were one class alone, and all have the best rule of that but for their tag thresholds; the
+    rule that came is then the first class's. A bound then only raises the thresholds of classes.
 
     Args:
         rules: what to beat; their tag thresholds stay.
@@ -134,20 +200,60 @@ def tuned_on_events(
         references: the events of each.
         settings: low_ratio and tag_gate.
         tuning: what "best" means, and segments and collars.
+        negatives: of further recordings, which hold none of the classes; they count for nothing
+            but the bound, and with them there need be no ``tracks``.
     """
-    line = _Timeline(tracks, references, tuning)
+    if tuning.one_rule and tracks:
+        alike = _one_rule(rules, tracks, references, settings, tuning)
+        if tuning.max_false_events_per_hour is None:
+            return alike
+        # From the rule that all share each class departs as far as it must.
+        quiet = [t for t, events in zip(tracks, references, strict=True) if not events]
+        return tuned_on_events(alike, [], [], settings, tuning, [*quiet, *negatives])
+    line = _Timeline(tracks, references, tuning, negatives)
     classes = [_Class(line, k, rule, settings) for k, rule in enumerate(rules)]
     if tuning.target in ("psds1", "psds2"):
         parameters = PSDS1 if tuning.target == "psds1" else PSDS2
         classes = _best_shapes(classes, tracks, references, parameters)
     candidates = [of_class.candidates() for of_class in classes]
-    if tuning.precision is not None:
-        best = [of_class.most_recalled(tuning.precision) for of_class in candidates]
-    elif tuning.target == "error_rate":
-        best = _fewest_errors(candidates, line)
-    else:
-        best = _best_f1(candidates, tuning.average == "micro")
+
+    def best_of(candidates: Sequence[_Candidates]) -> list[int]:
+        if tuning.precision is not None:
+            return [of_class.most_recalled(tuning.precision) for of_class in candidates]
+        if tuning.target == "error_rate":
+            return _fewest_errors(candidates, line)
+        return _best_f1(candidates, tuning.average == "micro")
+
+    best = best_of(candidates)
+    if tuning.max_false_events_per_hour is not None:
+        most = tuning.max_false_events_per_hour * line.quiet_seconds / 3600
+        best = _bounded(candidates, best, best_of, most)
     return [of_class.rules[index] for of_class, index in zip(candidates, best, strict=True)]
+
+
+def _one_rule(
+    rules: Sequence[ClassDecoding],
+    tracks: Sequence[ScoreTrack],
+    references: Sequence[Sequence[Event]],
+    settings: DecodingSettings,
+    tuning: TuningSettings,
+) -> list[ClassDecoding]:
+    """The best rule of all classes together, with the tag thresholds that they had."""
+    names = tracks[0].class_names
+    one = names[:1]
+    columns = [track.of_classes([k]) for k in range(len(names)) for track in tracks]
+    (found,) = tuned_on_events(
+        rules[:1],
+        [replace(column, class_names=one) for column in columns],
+        [
+            [replace(event, label=one[0]) for event in events if event.label == name]
+            for name in names
+            for events in references
+        ],
+        settings,
+        tuning.model_copy(update={"one_rule": False, "max_false_events_per_hour": None}),
+    )
+    return [found.model_copy(update={"tag_threshold": rule.tag_threshold}) for rule in rules]
 
 
 class _Timeline:
@@ -161,6 +267,8 @@ class _Timeline:
         clock: of the frames.
         tuning: segments and collars.
         segments: how many there are.
+        scored_segments: those before the negatives, and ``scored_seconds``.
+        quiet_seconds: of all recordings without an event.
         frames: (F, K) scores.
         local_tags: (F, K) what the tag gate looks at, where it is known.
         frame_starts: (F,) in seconds, and ``frame_stops``.
@@ -172,7 +280,11 @@ class _Timeline:
         tracks: Sequence[ScoreTrack],
         references: Sequence[Sequence[Event]],
         tuning: TuningSettings,
+        negatives: Sequence[ScoreTrack] = (),
     ) -> None:
+        scored = len(tracks)
+        tracks = [*tracks, *negatives]
+        references = [*references, *([()] * len(negatives))]
         self.names = tracks[0].class_names
         self.clock = tracks[0].clock
         self.tuning = tuning
@@ -203,6 +315,16 @@ class _Timeline:
                 if event.duration_seconds > 0
             ]
         self._starts_seconds = np.array(starts_seconds)
+        self._quiet = np.array([not events for events in references])
+        self.quiet_seconds = sum(
+            float(track.edges_seconds[-1])
+            for track, quiet in zip(tracks, self._quiet, strict=True)
+            if quiet
+        )
+        self.scored_seconds = starts_seconds[scored] if negatives else math.inf
+        self.scored_segments = (
+            round(self.scored_seconds / tuning.resolution_seconds) if negatives else self.segments
+        )
         self._known: dict[tuple[int, bool], tuple[NDArray[np.int64], NDArray[np.bool_]]] = {}
         self.frame_starts = np.concatenate(starts)
         self.frame_stops = np.concatenate(stops)
@@ -248,6 +370,11 @@ class _Timeline:
         changes = np.bincount(first, minlength=self.segments + 1)
         changes -= np.bincount(beyond, minlength=self.segments + 1)
         return np.asarray(np.cumsum(changes[:-1]) > 0)
+
+    def quiet(self, onsets: Times) -> NDArray[np.bool_]:
+        """Whether what starts then is in a recording without an event."""
+        recording = np.searchsorted(self._starts_seconds, onsets, side="right") - 1
+        return np.asarray(self._quiet[recording])
 
     def joined(self, onsets: Times, offsets: Times, gap: float) -> tuple[Times, Times]:
         """Runs made one where the gap is short enough, of each recording by itself."""
@@ -354,10 +481,12 @@ class _Class:
         """What is tried, the rule to beat first, and how each does."""
         tuning = self.line.tuning
         judge = _Collars(self) if tuning.target == "event_f1" else _Segments(self)
-        found = _Candidates(judge)
+        found = _Candidates(self.line, judge)
         (runs,) = _runs_above(self.shaped(), [self.own.low_threshold])
-        events = self.line.joined(*self._times(runs, self.own.threshold), self.own.max_gap_seconds)
-        found.add(self.own, _lasting(*events, self.own.min_event_seconds))
+        for threshold in [self.own.threshold, *self._quieter(runs)]:
+            rule = self.own.model_copy(update={"threshold": threshold})
+            events = self.line.joined(*self._times(runs, threshold), rule.max_gap_seconds)
+            found.add(rule, _lasting(*events, rule.min_event_seconds))
         if not self.references:
             return found
         sounding = sum(event.duration_seconds for event in union(self.references))
@@ -367,7 +496,8 @@ class _Class:
             shapes = [shape for gate in self.gates() for shape in self.with_shapes(gate)]
         for shape in shapes:
             scores = shape.shaped()
-            thresholds = _thresholds(scores, share, self.line.tuning.precision is not None)
+            strict = tuning.precision is not None or tuning.max_false_events_per_hour is not None
+            thresholds = _thresholds(scores, share, strict)
             ratios = sorted({*LOW_RATIOS_TRIED, self.settings.low_ratio})
             gaps: Sequence[float] = GAPS_TRIED
             if shape.own.step_seconds:  # no threshold moves their edges, and near ones are one
@@ -379,6 +509,21 @@ class _Class:
                     rule = shape.own.model_copy(update=levels)
                     self._try_lengths(rule, self._times(runs, threshold), gaps, found)
         return found.undominated() if tuning.target == "error_rate" else found
+
+    def _quieter(self, runs: Runs) -> list[float]:
+        """Thresholds above the own one, up to one that no run exceeds in a quiet recording."""
+        if self.line.tuning.max_false_events_per_hour is None:
+            return []
+        starts, _, peaks = runs
+        wrong = peaks[self.line.quiet(self.line.frame_starts[starts])]
+        wrong = np.unique(wrong[wrong > self.own.threshold])
+        if not len(wrong):
+            return []
+        places = np.linspace(0, len(wrong) - 1, min(len(wrong), QUIETER_TRIED)).round().astype(int)
+        levels = np.append(np.unique(peaks), 1.0)
+        above = levels[np.searchsorted(levels[:-1], wrong[places], side="right")]
+        # Midway to the next higher score, so that rounding decides nothing.
+        return [float(cut) for cut in (wrong[places] + above) / 2]
 
     def _times(self, runs: Runs, threshold: float) -> tuple[Times, Times]:
         """When the runs whose peaks exceed a threshold start and stop."""
@@ -417,8 +562,7 @@ class _Segments:
 
     def __init__(self, of_class: _Class) -> None:
         self._line = of_class.line
-        onsets, offsets = _boundaries(of_class.references)
-        self.active = self._line.active(onsets, offsets)
+        self.active = self._scored(*_boundaries(of_class.references))
         self.wanted = int(self.active.sum())
 
     def hits(self, onsets: Times, offsets: Times) -> tuple[int, int, NDArray[np.uint8] | None]:
@@ -426,9 +570,12 @@ class _Segments:
 
         The last is None where nothing but the error rate needs it.
         """
-        given = self._line.active(onsets, offsets)
+        given = self._scored(onsets, offsets)
         packed = np.packbits(given) if self._line.tuning.target == "error_rate" else None
         return int((given & self.active).sum()), int(given.sum()), packed
+
+    def _scored(self, onsets: Times, offsets: Times) -> NDArray[np.bool_]:
+        return self._line.active(onsets, offsets)[: self._line.scored_segments]
 
 
 class _Collars:
@@ -436,12 +583,15 @@ class _Collars:
 
     def __init__(self, of_class: _Class) -> None:
         self._tuning = of_class.line.tuning
+        self._until = of_class.line.scored_seconds
         events = sorted(of_class.references, key=lambda event: event.onset_seconds)
         self._onsets, self._offsets = _boundaries(events)
         self.wanted = len(events)
 
     def hits(self, onsets: Times, offsets: Times) -> tuple[int, int, None]:
         """How many of the events in order, none of which overlap, are right, and their number."""
+        scored = onsets < self._until
+        onsets, offsets = onsets[scored], offsets[scored]
         tuning = self._tuning
         reach = tuning.collar_seconds + TIE_SECONDS
         first = np.searchsorted(onsets, self._onsets - reach)
@@ -461,13 +611,18 @@ class _Collars:
 
 @dataclass(frozen=True)
 class _Candidates:
-    """Rules of a class and what each hits, the rule to beat first."""
+    """Rules of a class and what each hits, the rule to beat first.
 
+    ``false`` counts the events in quiet recordings, where these are bounded.
+    """
+
+    line: _Timeline
     judge: _Segments | _Collars
     rules: list[ClassDecoding] = field(default_factory=list)
     hits: list[int] = field(default_factory=list)
     given: list[int] = field(default_factory=list)
     packed: list[NDArray[np.uint8] | None] = field(default_factory=list)
+    false: list[int] = field(default_factory=list)
 
     def add(self, rule: ClassDecoding, events: tuple[Times, Times]) -> None:
         """Counts the events that a rule gives."""
@@ -476,6 +631,8 @@ class _Candidates:
         self.hits.append(hits)
         self.given.append(given)
         self.packed.append(packed)
+        bounded = self.line.tuning.max_false_events_per_hour is not None
+        self.false.append(int(self.line.quiet(events[0]).sum()) if bounded else 0)
 
     def ratio(self) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
         """What F1 is the quotient of: 2 TP and 2 TP + FP + FN."""
@@ -491,13 +648,51 @@ class _Candidates:
         return int(np.lexsort((-hits, -reached))[0])
 
     def undominated(self) -> "_Candidates":
-        """The rule to beat, and those of which no other has both less misses and false alarms."""
-        hits, wrong = np.array(self.hits), np.array(self.given) - np.array(self.hits)
-        order = np.lexsort((wrong, -hits))
-        fewest = np.minimum.accumulate(np.append(np.iinfo(np.int64).max, wrong[order]))
-        chosen = [0, *order[wrong[order] < fewest[:-1]].tolist()]
-        parts = (self.rules, self.hits, self.given, self.packed)
-        return _Candidates(self.judge, *([of[i] for i in chosen] for of in parts))
+        """The rule to beat, and those of which no other has fewer misses, false alarms and false
+        events, all three."""
+        hits, false = np.array(self.hits), np.array(self.false)
+        wrong = np.array(self.given) - hits
+        kept: list[int] = []
+        for index in np.lexsort((false, wrong, -hits)).tolist():  # no later one hits more
+            if not np.any((wrong[kept] <= wrong[index]) & (false[kept] <= false[index])):
+                kept.append(index)
+        return self.only([0, *kept])
+
+    def only(self, indices: Sequence[int]) -> "_Candidates":
+        """Some of them, by their numbers."""
+
+        def of(values: list[Kept]) -> list[Kept]:
+            return [values[index] for index in indices]
+
+        counts = of(self.hits), of(self.given), of(self.packed), of(self.false)
+        return _Candidates(self.line, self.judge, of(self.rules), *counts)
+
+
+def _bounded(
+    candidates: Sequence[_Candidates],
+    best: list[int],
+    best_of: Callable[[Sequence[_Candidates]], list[int]],
+    most: float,
+) -> list[int]:
+    """The ``best`` candidates or, where these give more than ``most`` false events together, the
+    best of those that give at most so many each, found by bisection."""
+    if _false_events(candidates, best) <= most:
+        return best
+    allowed, too_many = -1, max(max(of_class.false) for of_class in candidates)
+    while too_many - allowed > 1:
+        each = (allowed + too_many) // 2
+        within = [np.flatnonzero(np.array(of.false) <= each).tolist() for of in candidates]
+        found = best_of([of.only(indices) for of, indices in zip(candidates, within, strict=True)])
+        trial = [indices[index] for indices, index in zip(within, found, strict=True)]
+        if _false_events(candidates, trial) <= most:
+            best, allowed = trial, each
+        else:
+            too_many = each
+    return best
+
+
+def _false_events(candidates: Sequence[_Candidates], chosen: Sequence[int]) -> int:
+    return sum(of.false[index] for of, index in zip(candidates, chosen, strict=True))
 
 
 def _best_f1(candidates: Sequence[_Candidates], pooled: bool) -> list[int]:
@@ -520,7 +715,9 @@ def _fewest_errors(candidates: Sequence[_Candidates], line: _Timeline) -> list[i
     for of_class in candidates:
         assert isinstance(of_class.judge, _Segments)
         wanted = of_class.judge.active
-        given = np.unpackbits(np.array(of_class.packed), axis=1, count=line.segments).view(np.bool_)
+        given = np.unpackbits(np.array(of_class.packed), axis=1, count=line.scored_segments).view(
+            np.bool_
+        )
         wrong.append((given & ~wanted).astype(np.int16))
         missed.append((~given & wanted).astype(np.int16))
 
@@ -553,11 +750,13 @@ def _best_shapes(
     Medians and boxes are tried with the gate as it is, then other gates with the best of them.
     """
     line = classes[0].line
+    if not tracks:
+        return list(classes)
     events = {str(number): events for number, events in enumerate(references)}
     seconds = {str(n): float(track.edges_seconds[-1]) for n, track in enumerate(tracks)}
 
     def curves(columns: Sequence[NDArray[np.float64]]) -> tuple[PsdRoc | None, ...]:
-        parts = line.cut(np.stack(columns, axis=1).astype(np.float32))
+        parts = line.cut(np.stack(columns, axis=1).astype(np.float32))[: len(tracks)]
         shown = {
             str(number): replace(track, probabilities=part)
             for number, (track, part) in enumerate(zip(tracks, parts, strict=True))

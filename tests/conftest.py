@@ -7,7 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import hypothesis
+import numpy as np
 import pytest
+import soundfile
 
 from earmark.data.demo_sounds import DEMO_CLASSES, demo_sounds
 from earmark.data.scenes import SceneSettings
@@ -23,7 +25,24 @@ if os.environ.get("CI"):
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
+AS_THE_PAPER = (
+    "network.localisation=attention",
+    "training.schedule=constant",
+    "training.average_decay=0",
+    "training.min_epoch_clips=1",
+    "augmentation.shift=false",
+    "augmentation.pitch_bands=0",
+    "augmentation.pitch_stretch=0",
+    "augmentation.filter_db=0",
+    "augmentation.level_db=0",
+    "augmentation.mixed_share=0",
+    "tuning.one_rule=false",
+    "tuning.average=macro",
+)
+"""What takes off of the default recipe what comes on top of the paper."""
+
 TINY = (
+    *AS_THE_PAPER,
     "features.rate_hz=8000",
     "features.window_samples=512",
     "features.hop_samples=320",
@@ -107,6 +126,16 @@ def clips(tmp_path_factory: pytest.TempPathFactory) -> Scenes:
 def held_out(tmp_path_factory: pytest.TempPathFactory) -> Scenes:
     """Clips to judge by, of other names than those to train on."""
     return scenes(tmp_path_factory.mktemp("data") / "held", 12, seed=2)
+
+
+@pytest.fixture(scope="session")
+def noises(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Three recordings of 2 s that hold no class: noise of several loudnesses."""
+    folder = tmp_path_factory.mktemp("noises")
+    rng = np.random.default_rng(0)
+    for level in (0.01, 0.1, 0.3):
+        soundfile.write(folder / f"{level}.wav", level * rng.uniform(-1, 1, 16_000), 8000)
+    return folder
 
 
 @pytest.fixture(scope="session")

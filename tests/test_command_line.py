@@ -36,7 +36,7 @@ def test_summaries_are_the_functions_first_lines() -> None:
         (["detect", "nowhere.wav", "--model", "nowhere", "--out", "e.csv"], "model"),
         (["train", "nowhere.tsv", "--audio", ".", "--out", "m"], "nowhere.tsv"),
         (["recipes", "nothing"], "no recipe 'nothing'"),
-        (["detect", "--model", "m"], "--out"),
+        (["export", "m"], "--out"),
     ],
 )
 def test_a_users_error_is_one_line(

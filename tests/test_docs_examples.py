@@ -39,6 +39,7 @@ NOT_RUN = {
     "microphone": "needs one; tests/inference/test_live.py has recordings in its place",
     "cluster": "needs several machines; tests/test_ray_engine.py and "
     "tests/test_distributed_training.py have several processes",
+    "sets": "needs data sets and an hour; tests/test_bundled_benchmark.py has its parts",
     "network": "sends to a server; tests/test_hub.py has one of its own",
     "start-up file": "changes the shell's start-up file; tests/test_manners.py writes elsewhere",
 }
@@ -139,7 +140,7 @@ def test_every_command_can_be_typed(page: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def prepared(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def prepared(model: Path, noises: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Whatever pages speak of, by the names that they use."""
     folder = tmp_path_factory.mktemp("pages") / "prepared"
     made = {
@@ -160,6 +161,7 @@ def prepared(model: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         for file in made[name].audio.iterdir():
             shutil.copy(file, folder / "clips")
     shutil.copytree(made["held"].audio, folder / "held_out")
+    shutil.copytree(noises, folder / "background")
     for name in ("clips.tsv", "new.tsv"):
         shutil.copy(made["clips"].weak, folder / name)
     shutil.copy(made["held"].strong, folder / "held_out.tsv")

@@ -493,3 +493,47 @@ def test_importing_the_task_imports_neither_torch_nor_matplotlib():
         "sys.exit(any(name in sys.modules for name in ('torch', 'matplotlib')))"
     )
     assert subprocess.run([sys.executable, "-c", check], check=False).returncode == 0
+
+
+SECONDS = "filename\tduration\na.wav\t10\nb.wav\t1800\nz.wav\t1800\n"
+
+
+def test_false_events_are_counted_where_nothing_is(score, tmp_path):
+    report = tmp_path / "page.html"
+    given = FOUND + "a.wav,4.6,5,dog,1\nb.wav,0,2,car,1\nb.wav,4,5,car,1\nz.wav,0,1,dog,1\n"
+    result = score(STRONG, given, durations=SECONDS, report=report)
+    found = result.as_dict()
+    assert found["false_events_per_hour"] == 3
+    assert found["hours_without_events"] == 1
+    assert found["classes"]["car"]["false_events_per_hour"] == 2
+    assert found["classes"]["dog"]["false_events_per_hour"] == 1
+    assert found["intervals"]["false_events_per_hour"]["draws_left_out"] < 8
+    line = "false events per hour on recordings without events: 3.00 ("
+    assert line in result.text()
+    assert line in report.read_text(encoding="utf-8")
+    assert re.search(r"1 hours\)", result.text())
+    better = score(STRONG, FOUND, durations=SECONDS, against=given)
+    assert re.search(
+        r"^false events per hour +0\.000 +3\.000 +-3\.000", better.text(), re.MULTILINE
+    )
+
+
+def test_without_silence_or_lengths_nothing_is_said_of_false_events(score):
+    busy = "filename\tduration\na.wav\t10\n"
+    for result in (score(STRONG, FOUND), score(STRONG, FOUND, durations=busy)):
+        assert "false events" not in result.text()
+        assert "false per hour" not in result.text()
+        assert "false_events_per_hour" not in result.as_dict()
+
+
+def test_tags_say_what_their_probabilities_are_worth(score):
+    result = score(WEAK, TAGS)
+    found = result.as_dict()
+    # Of car |0.9 - 1|, |0.4 - 1| and 0.2; of dog 0.1, |0.8 - 1| and 0.6; each alone in its bin.
+    assert found["classes"]["car"]["expected_calibration_error"] == pytest.approx(0.9 / 3)
+    assert found["classes"]["dog"]["expected_calibration_error"] == pytest.approx(0.9 / 3)
+    assert found["expected_calibration_error"] == pytest.approx(1.8 / 6)
+    assert re.search(r"^expected calibration error +30\.0$", result.text(), re.MULTILINE)
+    decided = score(WEAK, "filename,event_labels\na.wav,car\nb.wav,\n")
+    assert "calibration" not in decided.text()
+    assert "expected_calibration_error" not in decided.as_dict()

@@ -7,8 +7,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 import soundfile
-from test_runtime import saved, sound
+from test_runtime import recalibrated, saved, sound
 
+from earmark.config import LogitLine
 from earmark.inference.fusion import load_recogniser
 from earmark.tasks import export
 
@@ -33,6 +34,7 @@ def run(folder: Path, recording: Path) -> subprocess.CompletedProcess[str]:
 def test_its_numbers_are_those_of_python(tmp_path: Path) -> None:
     pytest.importorskip("onnxruntime")
     model = saved(tmp_path / "model", members=2, time_pooling=[2, 1, 1])
+    recalibrated(model, LogitLine(shift=1), LogitLine(scale=2), LogitLine(), LogitLine(shift=-1))
     export(model, out=tmp_path / "out", features=True)
     path = tmp_path / "sound.wav"
     for samples in (700, 5):

@@ -11,7 +11,7 @@ import earmark
 
 LEVELS = [
     {"errors", "events", "timeline", "scores", "config", "folders", "writing"},
-    {"audio", "clock_times", "metrics", "formats", "spectra"},
+    {"audio", "calibration", "clock_times", "metrics", "formats", "spectra"},
     {"features"},
     {"data", "model"},
     {"training", "inference"},

@@ -413,7 +413,7 @@ def test_what_is_missing_is_said(
     with pytest.raises(UserError, match=r"PortAudio .*apt install libportaudio2"):
         inputs()
     assert main(["listen"]) == 2
-    assert "give --model" in capsys.readouterr().err
+    assert "PortAudio" in capsys.readouterr().err
     assert main(["listen", "--model", "m", "--seconds", "0"]) == 2
     assert "--seconds must be above 0" in capsys.readouterr().err
 

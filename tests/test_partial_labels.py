@@ -10,7 +10,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from safetensors.numpy import load_file
 
-from earmark.config import CrnnSettings, DecodingSettings, TuningSettings
+from earmark.calibration import calibrated, fitted, moved_threshold
+from earmark.config import (
+    ClassCalibration,
+    CrnnSettings,
+    DecodingSettings,
+    LogitLine,
+    TuningSettings,
+)
 from earmark.data.labels import Clip, known_matrix, tag_matrix
 from earmark.data.windows import windows
 from earmark.errors import UserError
@@ -26,6 +33,7 @@ from earmark.tasks.training_data import HeldOut, gather
 from earmark.tasks.tuned_rules import choose_on_tags
 from earmark.training.loop import Batch, train_epoch
 from earmark.training.loss import tag_loss
+from earmark.tuning import untuned
 
 
 def table(folder: Path, text: str) -> Path:
@@ -180,7 +188,7 @@ def test_thresholds_and_scores_leave_out_what_is_open() -> None:
         held,
         names,
         DecodingSettings(),
-        TuningSettings(),
+        TuningSettings(calibrate=False),
         tags,
         posteriors,
         [f"{n}" for n in range(60)],
@@ -198,6 +206,50 @@ def test_thresholds_and_scores_leave_out_what_is_open() -> None:
     assert chosen.scores["tagging mAP"] == pytest.approx(np.mean(precisions))
     assert chosen.scores["tagging macro F1"] == pytest.approx(np.mean(f1s))
     assert "d: 0.5" in chosen.note
+
+
+def test_calibration_leaves_out_what_is_open() -> None:
+    rng = np.random.default_rng(4)
+    tags, known = rng.random((80, 3)) < 0.4, rng.random((80, 3)) < 0.6
+    known[:, 1] &= tags[:, 1]  # nothing is known to lack it
+    tags &= known
+    tags[:, 2] = known[:, 2] = True  # all have it
+    posteriors = np.clip(0.3 * tags + rng.random((80, 3)), 0, 1).astype(np.float32)
+    held = HeldOut([], "what was held out", False, [], "")
+    earlier = ClassCalibration(clips=LogitLine(shift=1), frames=LogitLine(shift=2))
+    sides = DecodingSettings(), TuningSettings(), tags, posteriors, [str(n) for n in range(80)]
+    chosen = choose_on_tags(held, ("a", "b", "c"), *sides, known=known)
+    first, second, third = chosen.calibration.classes
+    assert first.clips == fitted(posteriors[known[:, 0], 0], tags[known[:, 0], 0]) != LogitLine()
+    assert second == third == ClassCalibration()
+    rules = chosen.rules
+    was = dict.fromkeys(range(3), earlier)
+    tuned = choose_on_tags(held, ("a", "b", "c"), *sides, known=known, own=rules, was=was)
+    assert tuned.calibration.classes == (
+        earlier.model_copy(update={"clips": first.clips}), earlier, earlier
+    )  # fmt: skip
+    learnt = choose_on_tags(
+        held, ("a", "b", "c"), *sides, known=known, earlier={1: rules[1]}, was=was
+    )
+    assert learnt.calibration.classes == (first, earlier, ClassCalibration())
+
+
+def test_rules_to_better_are_scored_as_they_decided() -> None:
+    rng = np.random.default_rng(5)
+    tags = rng.random((90, 2)) < 0.4
+    posteriors = np.clip(0.3 * tags + rng.random((90, 2)), 0, 1).astype(np.float32)
+    was = [ClassCalibration(clips=LogitLine(scale=0.7, shift=shift)) for shift in (1.5, -1.0)]
+    own = untuned(2, DecodingSettings(threshold=0.6))
+    held = HeldOut([], "what was held out", False, [], "")
+    sides = DecodingSettings(), TuningSettings(), tags, posteriors, [str(n) for n in range(90)]
+    chosen = choose_on_tags(held, ("a", "b"), *sides, own=own, was=dict(enumerate(was)))
+    given = calibrated([of_class.clips for of_class in was], posteriors)
+    before = tagging_scores(tags, given, 0.6, ("a", "b"))
+    assert chosen.before["tagging micro F1"] == before.micro.f1
+    assert chosen.before["tagging macro F1"] == before.macro_f1
+    for rule, of_class, now in zip(chosen.rules, was, chosen.calibration.classes, strict=True):
+        assert rule.gate_threshold == moved_threshold(0.6, of_class.clips, now.clips)
+        assert rule.threshold == 0.6  # of frames, whose line stays
 
 
 def partial(clips: Scenes, folder: Path, open_share: float) -> Path:

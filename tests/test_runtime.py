@@ -18,7 +18,7 @@ from conftest import training_summary
 
 import earmark
 from earmark import runtime
-from earmark.config import FeatureSettings, settings_from
+from earmark.config import ClassCalibration, FeatureSettings, LogitLine, settings_from
 from earmark.errors import UserError
 from earmark.features import FeatureExtractor, Normaliser
 from earmark.inference.fusion import load_recogniser
@@ -154,6 +154,46 @@ def test_it_says_what_the_model_says(exported, kind, features, samples):
     assert samples < 40_000 or len(one.detect(recording)) > 5
     assert two.window_seconds == one.window_seconds
     assert (two.rate_hz, two.votes, two.rules) == (one.rate_hz, one.votes, one.rules)
+
+
+def recalibrated(folder, *lines):
+    """The model folder with other calibrations of its classes, clips and frames alternating."""
+    of = [ClassCalibration(clips=a, frames=b) for a, b in itertools.pairwise(lines)]
+    description = bundle.read_description(folder)
+    changed = description.model_copy(update={"calibration": bundle.Calibration(classes=tuple(of))})
+    bundle.save_description(folder, changed, "A card.\n")
+
+
+def test_calibration_is_exported(tmp_path):
+    model, other = (saved(tmp_path / name, members=2) for name in ("model", "other"))
+    bare = load_recogniser(model).scores(sound(3000))
+    lines = LogitLine(shift=1), LogitLine(scale=2), LogitLine(), LogitLine(shift=-1)
+    recalibrated(model, *lines)
+    fused = fuse(model, other, out=tmp_path / "fused", device="cpu").model
+    recalibrated(fused, *lines[::-1])
+    for folder in (model, fused):
+        out = tmp_path / f"{folder.name}-out"
+        export(folder, out=out)
+        one, two = load_recogniser(folder), runtime.load(out)
+        assert_alike(two.scores(sound(3000)), one.scores(sound(3000)))
+        assert two.calibration == one.calibration
+        assert np.abs(one.scores(sound(3000)).tags - bare.tags).max() > 0.05
+    described = json.loads((out / "earmark.json").read_text())
+    described["calibration"].pop()
+    (out / "earmark.json").write_text(json.dumps(described))
+    with pytest.raises(UserError, match="calibration needs 3 entries, one a class, or none"):
+        runtime.load(out)
+
+
+def test_what_is_exported_is_compared_before_calibration(tmp_path):
+    """A steep line makes much of little."""
+    model = saved(tmp_path / "model")
+    recalibrated(model, *[LogitLine(scale=1000)] * 4)
+    fused = fuse(model, model, out=tmp_path / "fused", device="cpu").model
+    for folder in (model, fused):
+        exported = export(folder, out=tmp_path / f"{folder.name}-out")
+        raw = load_recogniser(folder).uncalibrated(), runtime.load(exported.out).uncalibrated()
+        assert_alike(*(of.scores(sound(900)) for of in raw))
 
 
 @pytest.mark.parametrize("features", [False, True], ids=["features", "samples"])

@@ -9,7 +9,7 @@ import torch
 from conftest import ABLE, TINY, Scenes, scenes
 from safetensors.numpy import load_file, save_file
 
-from earmark.config import NETWORKS, CrnnSettings
+from earmark.config import NETWORKS, CrnnSettings, LogitLine
 from earmark.errors import UserError
 from earmark.features import Normaliser
 from earmark.formats.labels import read_labels
@@ -156,6 +156,10 @@ def test_classes_are_kept_where_that_is_asked_for(
     for name in ("bell", "horn"):
         rule = made.decoding[made.class_names.index(name)]
         assert rule == base.decoding[base.class_names.index(name)]
+        # Which is for probabilities that are calibrated as they were.
+        of_class = made.calibration.classes[made.class_names.index(name)]
+        assert of_class == base.calibration.classes[base.class_names.index(name)]
+        assert of_class.clips != LogitLine()
     assert "as in the model that it started from: bell, horn" in made.training.thresholds
     assert report.validation
     # What is known of a class that no table names stays: no clip says that it lacks it.
@@ -172,6 +176,8 @@ def test_classes_are_kept_where_that_is_asked_for(
     )
     rules = read_description(untuned.model)
     assert rules.decoding[0] == base.decoding[0]
+    assert rules.calibration.classes[0] == base.calibration.classes[0]
+    assert rules.calibration.classes[-1].clips == LogitLine()
     assert rules.decoding[-1].tag_threshold == 0.5
     assert "as they were in the model" in rules.training.thresholds
 
@@ -210,10 +216,13 @@ def test_what_is_refused(model: Path, clips: Scenes, tmp_path: Path) -> None:
     fuse(model, model, out=tmp_path / "fused")
     for message, more in (
         ("is a fused model; name one of its members", {"from_": tmp_path / "fused"}),
-        ("is not a model folder", {"from_": tmp_path / "nothing"}),
+        ("no such model folder", {"from_": tmp_path / "nothing"}),
         ("leave out --recipe", {"from_": model, "recipe": "crnn-mfcc"}),
         ("give --from, too", {"keep_classes": True}),
-        ("came as 16; leave it out", {"from_": model, "set": ["network.filters=16"]}),
+        (
+            r"is \[8\], came as 16; leave it out",
+            {"from_": model, "set": ["network.filters=16"]},
+        ),
     ):
         with pytest.raises(UserError, match=message):
             train(clips.weak, **given, **more)

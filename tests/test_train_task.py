@@ -5,6 +5,7 @@ import shutil
 import subprocess
 import sys
 import time
+from collections.abc import Iterable
 from pathlib import Path
 
 import numpy as np
@@ -12,6 +13,9 @@ import pytest
 from conftest import TINY, Scenes
 from safetensors.numpy import load_file
 
+import earmark
+from earmark.calibration import moved_threshold
+from earmark.config import LogitLine
 from earmark.errors import UserError
 from earmark.model.bundle import read_description
 from earmark.tasks.training import train
@@ -37,11 +41,18 @@ def without_times(model: Path) -> dict[str, object]:
 
 def test_tags_alone_tune_the_tag_thresholds(model: Path) -> None:
     description = read_description(model)
-    for rule in description.decoding:
-        assert rule.threshold == rule.tag_threshold
+    of_classes = description.calibration.classes
+    assert len({of_class.clips for of_class in of_classes}) > 1
+    for rule, of_class in zip(description.decoding, of_classes, strict=True):
+        assert of_class.frames == LogitLine()
+        before = moved_threshold(rule.tag_threshold, of_class.clips, LogitLine())
+        assert rule.threshold == pytest.approx(before)
         assert rule.max_gap_seconds == description.settings.decoding.max_gap_seconds
     assert len({rule.tag_threshold for rule in description.decoding}) > 1
-    assert "no times" in (model / "README.md").read_text()
+    card = (model / "README.md").read_text()
+    assert "no times" in card
+    assert "- Probabilities: calibrated, clips on 5 clips held out of weak.tsv; expected" in card
+    assert "frames are as the network gives them." in card
     assert not list((model / "training").glob("*.safetensors"))
 
 
@@ -132,6 +143,59 @@ def test_a_run_broken_at_every_epoch_equals_the_unbroken_one(
     train(clips.weak, audio=clips.audio, out=tmp_path / "m", set=TINY, resume=True)
     assert same(model, tmp_path / "m")
     assert without_times(model) == without_times(tmp_path / "m")
+
+
+def test_random_changes_and_averages_go_on_exactly(
+    clips: Scenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from earmark.tasks import training_run
+
+    class Killed(BaseException):
+        pass
+
+    changing = ["augmentation.shift=true", "augmentation.mixed_share=0.5"]
+    settings = [*TINY, *changing, "training.average_decay=0.9", "training.schedule=cosine"]
+    given = {"audio": clips.audio, "set": settings}
+    train(clips.weak, out=tmp_path / "unbroken", **given)  # type: ignore[arg-type]
+    original = training_run.save_tensors
+
+    def save_and_die(path: Path, *rest: object) -> None:
+        original(path, *rest)  # type: ignore[arg-type]
+        if path.name.startswith("checkpoint"):
+            raise Killed
+
+    monkeypatch.setattr(training_run, "save_tensors", save_and_die)
+    with pytest.raises(Killed):
+        train(clips.weak, out=tmp_path / "m", **given)  # type: ignore[arg-type]
+    monkeypatch.undo()
+    train(clips.weak, out=tmp_path / "m", resume=True, **given)  # type: ignore[arg-type]
+    assert same(tmp_path / "unbroken", tmp_path / "m")
+    plain = [*TINY, "training.average_decay=0.9", "training.schedule=cosine"]
+    train(clips.weak, audio=clips.audio, out=tmp_path / "plain", set=plain)
+    assert not same(tmp_path / "plain", tmp_path / "m")
+
+
+def test_a_few_clips_come_several_times_in_an_epoch(
+    clips: Scenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from earmark.tasks import training_run
+
+    steps = []
+    given = training_run.train_epoch
+
+    def counted(
+        network: object, batches: Iterable[object], *rest: object, **named: object
+    ) -> float:
+        seen = list(batches)
+        steps.append(len(seen))
+        return given(network, seen, *rest, **named)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(training_run, "train_epoch", counted)
+    settings = [*TINY, "training.epochs=1", "training.min_epoch_clips=101"]
+    train(
+        clips.weak, audio=clips.audio, out=tmp_path / "m", set=[*settings, "training.batch_size=10"]
+    )
+    assert steps == [11]
 
 
 @pytest.mark.slow
@@ -406,3 +470,55 @@ def test_a_class_without_readable_clips_is_named(clips: Scenes, tmp_path: Path) 
     with pytest.raises(UserError, match="no clip of class 'ghost' can be read"):
         train(table, validation="0", **words)
     assert not (tmp_path / "m").exists()
+
+
+ONE = [*TINY, "training.epochs=1"]
+SILENT = "tuning.max_false_events_per_hour=0"
+
+
+def test_uncalibrated_where_that_is_asked_for(clips: Scenes, tmp_path: Path) -> None:
+    settings = [*ONE, "tuning.calibrate=false"]
+    train(clips.weak, audio=clips.audio, out=tmp_path / "m", set=settings, device="cpu")
+    description = read_description(tmp_path / "m")
+    assert description.calibration.classes == ()
+    assert all(rule.threshold == rule.tag_threshold for rule in description.decoding)
+    assert "not calibrated" in (tmp_path / "m" / "README.md").read_text()
+
+
+@pytest.mark.parametrize("validation", ["0.3", "0"])
+def test_false_events_are_bounded_without_times(
+    clips: Scenes, noises: Path, tmp_path: Path, validation: str
+) -> None:
+    settings = [*ONE, "decoding.threshold=0.02", "decoding.tag_gate=false"]
+    found = []
+    for name, more in (("free", []), ("bound", [SILENT])):
+        train(
+            clips.weak,
+            audio=clips.audio,
+            out=tmp_path / name,
+            validation=validation,
+            negatives=noises,
+            set=[*settings, *more],
+            device="cpu",
+        )
+        model = earmark.load(tmp_path / name, device="cpu")
+        found.append(sum(len(model.detect(path)) for path in noises.iterdir()))
+    assert found[0] > found[1] == 0
+    card = (tmp_path / "bound" / "README.md").read_text()
+    assert (
+        "; 0 false events per hour on 0.00167 hours that hold none of the classes, of which 0 "
+        in card
+    )
+    free = (tmp_path / "free" / "README.md").read_text()
+    assert f"{found[0] / 6 * 3600:.3g} false events per hour on 0.00167 hours" in free
+
+
+def test_negatives_are_asked_for_and_not_learnt_from(clips: Scenes, tmp_path: Path) -> None:
+    def fails(**given: object) -> str:
+        with pytest.raises(UserError) as caught:
+            train(clips.weak, audio=clips.audio, out=tmp_path / "m", device="cpu", **given)
+        assert not (tmp_path / "m").exists()
+        return str(caught.value)
+
+    assert "give a folder of them with --negatives" in fails(set=[*ONE, SILENT])
+    assert "must not be trained on" in fails(set=ONE, negatives=clips.audio, validation="0")

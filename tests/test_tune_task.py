@@ -1,5 +1,7 @@
 """Tuning a model that is there: better than before, its weights untouched."""
 
+import json
+import math
 import shutil
 from pathlib import Path
 
@@ -10,6 +12,7 @@ import earmark
 from earmark import tuning
 from earmark.cli import main
 from earmark.errors import UserError
+from earmark.formats.labels import read_labels
 from earmark.model.bundle import Description, FusedDescription, read_description
 from earmark.tasks import detect, evaluate, fuse, tune, tuned_rules
 
@@ -126,7 +129,7 @@ def test_tags_alone_tune_tag_thresholds_alone(copied: Path, held_out: Scenes) ->
         tune(copied, without, audio=held_out.audio, target="event_f1", device="cpu")
     report = tune(copied, without, audio=held_out.audio, device="cpu")
     after = earmark.load(copied)
-    frames = {"tag_threshold": 0.0}
+    frames = {"tag_threshold": 0.0, "gate_threshold": 0.0}  # of clips, which are calibrated anew
     assert [r.model_copy(update=frames) for r in after.rules] == [
         r.model_copy(update=frames) for r in before
     ]
@@ -174,3 +177,127 @@ def test_what_can_not_be_tuned(copied: Path, held_out: Scenes, tmp_path: Path) -
     with pytest.raises(UserError, match="not a model folder"):
         tune(empty, strong, audio=audio)
     assert contents(copied) == files
+
+
+def edited(model: Path, **tuning: object) -> None:
+    """The model's settings of tuning, changed."""
+    path = model / "model.json"
+    raw = json.loads(path.read_text())
+    raw["settings"]["tuning"] |= tuning
+    path.write_text(json.dumps(raw))
+
+
+def log_loss(model: Path, given: Scenes) -> float:
+    """Of the probabilities of clips that leave a model."""
+    recogniser = earmark.load(model, device="cpu")
+    loss = []
+    for row in read_labels(given.weak).rows:
+        for name, probability in recogniser.tag(given.audio / row.filename).items():
+            loss.append(-math.log(probability if name in row.labels else 1 - probability))
+    return sum(loss) / len(loss)
+
+
+def test_probabilities_are_calibrated(copied: Path, held_out: Scenes) -> None:
+    edited(copied, calibrate=False)
+    was = read_description(copied).calibration
+    tune(copied, held_out.strong, audio=held_out.audio, device="cpu")
+    assert read_description(copied).calibration.classes == was.classes
+    assert "calibrated, as before; frames stay" in (copied / "README.md").read_text()
+    loss = log_loss(copied, held_out)
+
+    edited(copied, calibrate=True)
+    tune(copied, held_out.strong, audio=held_out.audio, device="cpu")
+    found = read_description(copied).calibration
+    assert found.errors.keys() == {"clips", "frames"}
+    before, after = found.errors["frames"]
+    assert after < before
+    assert found.note == "clips on the strong labels of strong.tsv; frames on the same"
+    assert log_loss(copied, held_out) < loss
+    said = (copied / "README.md").read_text()
+    assert f"of frames {100 * before:.1f} % before, {100 * after:.1f} % after" in said
+    of_clips, of_frames = (
+        {getattr(of_class, kind) for of_class in found.classes} for kind in ("clips", "frames")
+    )
+    assert len(of_clips) > 1
+    assert len(of_frames) > 1
+    # Whatever it was before, it is found anew of what the networks say.
+    tune(copied, held_out.strong, audio=held_out.audio, device="cpu")
+    assert read_description(copied).calibration == found
+
+
+@pytest.mark.parametrize("times", [True, False])
+def test_false_events_are_bounded(
+    copied: Path, held_out: Scenes, noises: Path, times: bool
+) -> None:
+    words = ["tune", str(copied), str(held_out.strong if times else held_out.weak)]
+    words += ["--audio", str(held_out.audio), "--device", "cpu", "--negatives", str(noises)]
+    path = copied / "model.json"
+    raw = json.loads(path.read_text())
+    for rule in raw["decoding"]:
+        rule |= {"threshold": 0.02, "low_threshold": 0.02, "gate_threshold": 0}
+    path.write_text(json.dumps(raw))
+    assert main([*words, "--max-false-events-per-hour", "1e6"]) == 0
+    free = read_description(copied)
+    per_hour = free.training.validation["false events per hour"]
+    assert per_hour > 0
+    assert f"{per_hour:.3g} false events per hour on 0.00167 hours" in free.training.thresholds
+    assert main([*words, "--max-false-events-per-hour", str(per_hour / 2)]) == 0
+    bound = read_description(copied)
+    assert bound.settings.tuning.max_false_events_per_hour == per_hour / 2
+    recogniser = earmark.load(copied, device="cpu")
+    found = sum(len(recogniser.detect(path)) for path in noises.iterdir())
+    assert found * 600 <= per_hour / 2
+    assert bound.training.validation["false events per hour"] == pytest.approx(found * 600)
+    assert bound.decoding != free.decoding
+
+
+def test_a_bound_needs_recordings_without_events(copied: Path, held_out: Scenes) -> None:
+    given = {"audio": held_out.audio, "device": "cpu", "max_false_events_per_hour": 1.0}
+    lines = held_out.strong.read_text().splitlines()
+    quiet = [line for line in lines[1:] if not line.split("\t")[3]]
+    table = copied.parent / "busy.tsv"
+    table.write_text("\n".join(line for line in lines if line not in quiet))
+    with pytest.raises(UserError, match=r"max_false_events_per_hour needs held-out recordings"):
+        tune(copied, table, **given)
+    name = lines[1].split("\t")[0]
+    rest = [line for line in lines if not line.startswith(name)]
+    table.write_text("\n".join([*rest, f"{name}\t\t\t"]))
+    assert "false events per hour on 0.0" in tune(copied, table, **given).note
+    with pytest.raises(UserError, match="a table gives this one a tag"):
+        tune(copied, table, negatives=held_out.audio, **given)
+    with pytest.raises(UserError, match="--max_false_events_per_hour: "):
+        tune(copied, table, **(given | {"max_false_events_per_hour": -1.0}))
+
+
+def test_a_fused_model_is_calibrated_where_it_is_tuned(
+    model: Path, held_out: Scenes, noises: Path, tmp_path: Path
+) -> None:
+    alone = fuse(model, model, out=tmp_path / "alone", device="cpu").model
+    assert read_description(alone).calibration.classes == ()
+    with pytest.raises(UserError, match="give --validation"):
+        fuse(model, model, out=tmp_path / "no", negatives=noises)
+    fused = fuse(
+        model,
+        model,
+        out=tmp_path / "fused",
+        validation=held_out.strong,
+        audio=held_out.audio,
+        negatives=noises,
+        device="cpu",
+    ).model
+    description = read_description(fused)
+    assert description.calibration.errors.keys() == {"clips", "frames"}
+    assert "false events per hour" in description.thresholds
+    assert "calibrated, clips on" in (fused / "README.md").read_text()
+    assert log_loss(fused, held_out) < log_loss(model, held_out)
+
+
+def test_negatives_alone_change_no_rules(
+    model: Path, held_out: Scenes, noises: Path, tmp_path: Path
+) -> None:
+    given = {"validation": held_out.weak, "audio": held_out.audio, "device": "cpu"}
+    plain = fuse(model, model, out=tmp_path / "plain", **given).model
+    counted = fuse(model, model, out=tmp_path / "counted", negatives=noises, **given).model
+    assert read_description(counted).decoding == read_description(plain).decoding
+    assert "false events per hour" in read_description(counted).validation
+    assert "false events per hour" not in read_description(plain).validation

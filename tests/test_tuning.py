@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from earmark import tuning
-from earmark.config import DecodingSettings, TuningSettings
+from earmark.calibration import calibrated, calibrated_track
+from earmark.config import ClassCalibration, DecodingSettings, LogitLine, TuningSettings
 from earmark.events import Event
 from earmark.inference.decoding import decided_scores, decode
 from earmark.metrics.collars import event_scores
@@ -437,3 +438,270 @@ def test_tag_thresholds_are_never_worse_than_one_half(average):
         assert tuned.macro_f1 > plain.macro_f1
     else:
         assert tuned.micro.f1 > plain.micro.f1
+
+
+def quiet_recordings(seed, clips=3):
+    """Tracks in which something seems to sound and nothing does."""
+    tracks, _ = validation(seed, clips=clips, gated=False)
+    return tracks
+
+
+def false_events(rules, tracks, decoding):
+    """How many events of each class the decoder gives."""
+    found = [e.label for t in tracks for e in decode(t, rules, tag_gate=decoding.tag_gate)]
+    return [found.count(name) for name in NAMES]
+
+
+@settings(deadline=None, max_examples=40)
+@given(
+    st.integers(0, 10**6),
+    HOW,
+    DECODING,
+    st.integers(0, 12),
+    st.booleans(),
+    st.sampled_from([None, 0.9]),
+)
+def test_false_events_stay_within_the_bound(seed, how, decoding, most, beside, precision):
+    tracks, references = validation(seed, gated=False)
+    if beside:
+        negatives = quiet_recordings(seed + 1)
+    else:
+        negatives, tracks = [], [*tracks, *quiet_recordings(seed + 1)]
+        references = [*references, [], [], []]
+    quiet = [t for t, events in zip(tracks, references, strict=False) if not events] + negatives
+    hours = sum(track.end_seconds for track in quiet) / 3600
+    other = {} if precision is None else {"target": "segment_f1", "precision": precision}
+    bounded = how.model_copy(update={"max_false_events_per_hour": most / hours * 1.001} | other)
+    rules = untuned(2, decoding)
+    with pytest.MonkeyPatch.context() as patch:
+        few(patch)
+        tuned = tuned_on_events(rules, tracks, references, decoding, bounded, negatives)
+    assert sum(false_events(tuned, quiet, decoding)) <= most
+
+
+def test_the_bound_costs_no_more_than_it_must():
+    """The best of those that give so many each, by trying every number."""
+    tracks, references = validation(5, gated=False, clips=6)
+    negatives = quiet_recordings(6, clips=6)
+    hours = sum(track.end_seconds for track in negatives) / 3600
+    rules = untuned(2, DecodingSettings())
+    costs = []
+    with pytest.MonkeyPatch.context() as patch:
+        few(patch)
+        free = TuningSettings(max_false_events_per_hour=1e9)
+        for most in (0, 2, 5, 9, 14):
+            how = TuningSettings(max_false_events_per_hour=(most + 0.5) / hours)
+            line = tuning._Timeline(tracks, references, free, negatives)
+            of_classes = [
+                tuning._Class(line, k, rule, DecodingSettings()).candidates()
+                for k, rule in enumerate(rules)
+            ]
+            best = None
+            for each in range(200):
+                chosen = []
+                for of in of_classes:
+                    above, below = of.ratio()
+                    f1 = np.where(np.array(of.false) <= each, above / np.maximum(below, 1), -1)
+                    chosen.append(of.rules[int(f1.argmax())])
+                if sum(false_events(chosen, negatives, DecodingSettings())) <= most:
+                    best = chosen
+            found = tuned_on_events(rules, tracks, references, DecodingSettings(), how, negatives)
+            value = value_of(found, tracks, references, DecodingSettings(), how)
+            assert value == pytest.approx(
+                value_of(best, tracks, references, DecodingSettings(), how)
+            )
+            costs.append(value)
+        unbounded = tuned_on_events(rules, tracks, references, DecodingSettings(), TuningSettings())
+    assert costs == sorted(costs)
+    value = value_of(unbounded, tracks, references, DecodingSettings(), TuningSettings())
+    assert costs[0] < costs[-1] <= value + 0.05
+
+
+def test_negatives_count_for_the_bound_alone():
+    tracks, references = validation(7, gated=False)
+    negatives = quiet_recordings(8)
+    rules = untuned(2, DecodingSettings())
+    for target in ("segment_f1", "error_rate", "event_f1"):
+        how = TuningSettings(target=target, max_false_events_per_hour=1e9)
+        with pytest.MonkeyPatch.context() as patch:
+            few(patch)
+            of_clips = classes_of(rules, tracks, references, DecodingSettings(), how)[0]
+            line = tuning._Timeline(tracks, references, how, negatives)
+            own = of_clips.own
+            beside = tuning._Class(line, 0, own, DecodingSettings())
+            scores = of_clips.candidates(), beside.candidates()
+        for name in ("hits", "given"):
+            assert getattr(scores[0], name)[0] == getattr(scores[1], name)[0]
+        assert scores[0].judge.wanted == scores[1].judge.wanted
+
+
+def test_without_times_rules_only_rise_within_the_bound():
+    negatives = quiet_recordings(9, clips=5)
+    hours = sum(track.end_seconds for track in negatives) / 3600
+    decoding = DecodingSettings(threshold=0.2)
+    rules = untuned(2, decoding)
+    before = sum(false_events(rules, negatives, decoding))
+    how = TuningSettings(max_false_events_per_hour=(before - 0.5) / hours)
+    found = tuned_on_events(rules, [], [], decoding, how, negatives)
+    assert 0 < sum(false_events(found, negatives, decoding)) < before
+    for rule, was in zip(found, rules, strict=True):
+        assert rule.threshold >= was.threshold
+        assert rule.model_copy(update={"threshold": was.threshold}) == was
+    loose = TuningSettings(max_false_events_per_hour=(before + 0.5) / hours)
+    assert tuned_on_events(rules, [], [], decoding, loose, negatives) == rules
+    one = ONE.model_copy(update={"max_false_events_per_hour": 1e9})
+    unlike = [tuning.rule_for(level, decoding) for level in (0.2, 0.5)]
+    assert tuned_on_events(unlike, [], [], decoding, one, negatives) == unlike
+    never = TuningSettings(max_false_events_per_hour=0)
+    silent = tuned_on_events(rules, [], [], decoding, never, negatives)
+    assert false_events(silent, negatives, decoding) == [0, 0]
+    assert all(rule.threshold < 1 for rule in silent)  # a louder sound is still one
+
+
+def test_a_frame_threshold_is_that_of_tags_before_calibration():
+    of_class = ClassCalibration(clips=LogitLine(shift=-2), frames=LogitLine(scale=2))
+    raw = 0.7
+    tag = float(calibrated([of_class.clips], np.array([raw]))[0])
+    rule = tuning.rule_for(tag, DecodingSettings(), calibration=of_class)
+    assert rule.tag_threshold == tag
+    assert rule.threshold == pytest.approx(calibrated([of_class.frames], np.array([raw]))[0])
+    (alone,) = tuning.rules_of_tags([rule], DecodingSettings(), False, [of_class])
+    assert alone == rule
+    assert tuning.rule_for(tag, DecodingSettings(), True, of_class).threshold == 0.5
+
+
+@settings(deadline=None, max_examples=30)
+@given(st.integers(0, 10**6), st.booleans())
+def test_a_moved_rule_gives_the_same_events(seed, gated):
+    tracks, references = validation(seed, gated=gated)
+    was = [ClassCalibration(), ClassCalibration(clips=LogitLine(scale=0.5))]
+    now = [
+        ClassCalibration(clips=LogitLine(shift=1), frames=LogitLine(scale=0.5)),
+        ClassCalibration(frames=LogitLine(scale=1.5, shift=-1)),
+    ]
+    with pytest.MonkeyPatch.context() as patch:
+        few(patch)
+        patch.setattr(tuning, "STEPS_SECONDS_TRIED", ())
+        patch.setattr(tuning, "MEDIANS_TRIED", (0.0,))  # no two scores, and no threshold, equal
+        start = [calibrated_track(was, track) for track in tracks]
+        rules = tuned_on_events(
+            untuned(2, DecodingSettings()), start, references, DecodingSettings(), TuningSettings()
+        )
+    moved = [tuning.moved_rule(*each) for each in zip(rules, was, now, strict=True)]
+    for track, before in zip(tracks, start, strict=True):
+        after = calibrated_track(now, track)
+        found, expected = (
+            [(e.onset_seconds, e.offset_seconds, e.label) for e in decode(t, of, tag_gate=gated)]
+            for t, of in ((after, moved), (before, rules))
+        )
+        assert found == expected
+
+
+def test_a_candidate_with_fewer_false_events_stays():
+    tracks, references = validation(1)
+    line = tuning._Timeline(tracks, references, TuningSettings())
+    rules, decoding = untuned(2, DecodingSettings()), DecodingSettings()
+    of_class = classes_of(rules, tracks, references, decoding, TuningSettings())[0]
+    found = tuning._Candidates(line, tuning._Segments(of_class))
+    for number, (hits, wrong, false) in enumerate(
+        [(3, 3, 3), (5, 2, 4), (5, 2, 4), (4, 3, 1), (4, 3, 4), (4, 1, 5), (2, 9, 0)]
+    ):
+        found.rules.append(rules[0].model_copy(update={"threshold": number / 10}))
+        found.hits.append(hits)
+        found.given.append(hits + wrong)
+        found.packed.append(None)
+        found.false.append(false)
+    kept = found.undominated()
+    assert [round(10 * rule.threshold) for rule in kept.rules] == [0, 1, 5, 3, 6]
+    assert kept.false == [3, 4, 5, 1, 0]
+
+
+ONE = TuningSettings(average="micro", one_rule=True)
+
+
+def test_one_rule_is_the_best_of_those_that_all_classes_can_share():
+    tracks, references = validation(7, clips=6)
+    decoding = DecodingSettings(tag_gate=False)
+    start = untuned(2, decoding)
+    one, other = tuned_on_events(start, tracks, references, decoding, ONE)
+    assert one == other
+    own = tuned_on_events(
+        start, tracks, references, decoding, ONE.model_copy(update={"one_rule": False})
+    )
+    shared = value_of([one, other], tracks, references, decoding, ONE)
+    assert shared >= value_of(start, tracks, references, decoding, ONE)
+    for rule in own:  # each is the best of its class, and so a fair one for all
+        assert shared >= value_of([rule, rule], tracks, references, decoding, ONE) - 0.03
+
+
+def test_one_rule_keeps_tag_thresholds_and_is_for_a_class_that_does_not_occur():
+    tracks, references = validation(3, clips=4)
+    references = [[e for e in events if e.label == NAMES[0]] for events in references]
+    decoding = DecodingSettings()
+    start = [tuning.rule_for(0.3, decoding), tuning.rule_for(0.6, decoding)]
+    one, other = tuned_on_events(start, tracks, references, decoding, ONE)
+    assert (one.tag_threshold, other.tag_threshold) == (0.3, 0.6)
+    assert one.model_copy(update={"tag_threshold": 0.6}) == other
+
+
+def test_a_bound_raises_the_thresholds_of_classes_above_the_one_rule():
+    tracks, references = validation(5, clips=8)
+    references = [events if n % 2 else [] for n, events in enumerate(references)]
+    decoding = DecodingSettings(tag_gate=False)
+    start = untuned(2, decoding)
+    quiet = [t for t, events in zip(tracks, references, strict=True) if not events]
+    hours = sum(track.stop_seconds for track in quiet) / 3600
+
+    free = tuned_on_events(start, tracks, references, decoding, ONE)
+    before = false_events(free, quiet, decoding)
+    assert sum(before) > 2
+    most = sum(before) - 2
+    bounded = ONE.model_copy(update={"max_false_events_per_hour": most / hours * 1.001})
+    rules = tuned_on_events(start, tracks, references, decoding, bounded)
+    assert 0 < sum(false_events(rules, quiet, decoding)) <= most
+    for rule, was in zip(rules, free, strict=True):
+        assert rule.threshold >= was.threshold
+        assert rule.model_copy(update={"threshold": was.threshold}) == was
+    loose = ONE.model_copy(update={"max_false_events_per_hour": (most + 2) / hours * 1.001})
+    assert tuned_on_events(start, tracks, references, decoding, loose) == free
+    # Negatives count, too.
+    silent = ONE.model_copy(update={"max_false_events_per_hour": 0.0})
+    busy = [track for track, events in zip(tracks, references, strict=True) if events]
+    held = [events for events in references if events]
+    found = tuned_on_events(start, busy, held, decoding, silent, quiet)
+    assert false_events(found, quiet, decoding) == [0, 0]
+
+
+def test_one_tag_threshold_is_the_best_of_all_classes_pooled():
+    rng = np.random.default_rng(0)
+    tags = rng.random((60, 3)) < 0.4
+    probabilities = (0.3 * tags + 0.7 * rng.random((60, 3))).astype(np.float32)
+    rules = tuned_on_tags(tags, probabilities, DecodingSettings(), ONE)
+    (threshold,) = {rule.tag_threshold for rule in rules}
+
+    def f1(cut):
+        given = probabilities > cut
+        return 2 * (given & tags).sum() / (given.sum() + tags.sum())
+
+    assert f1(threshold) == pytest.approx(max(f1(p - 1e-6) for p in probabilities.ravel()))
+    kept = tuned_on_tags(tags, probabilities, DecodingSettings(), ONE, kept={1: 0.9})
+    assert kept[1].tag_threshold == 0.9
+    assert kept[0].tag_threshold == kept[2].tag_threshold
+    precise = ONE.model_copy(update={"precision": 0.9})
+    (threshold,) = {
+        r.tag_threshold for r in tuned_on_tags(tags, probabilities, DecodingSettings(), precise)
+    }
+    given = probabilities > threshold
+    assert (given & tags).sum() / given.sum() >= 0.9
+
+
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"average": "macro"}, "set average to micro"),
+        ({"average": "micro", "target": "psds1"}, "target is psds1"),
+    ],
+)
+def test_one_rule_is_for_pooled_f1(settings, said):
+    with pytest.raises(ValueError, match=said):
+        TuningSettings(one_rule=True, **settings)

@@ -59,6 +59,7 @@ class BalancedSampler:
         batch_size: clips in every batch; there is never a short one.
         ratio: most to least frequent draws, at least 1 (1 is uniform).
         seed: the same seed gives the same batches.
+        min_clips: how many an epoch has at least.
 
     Attributes:
         draw_probabilities: (K + 1,) of each class's list, and of the clips without tags.
@@ -66,13 +67,18 @@ class BalancedSampler:
     """
 
     def __init__(
-        self, tags: NDArray[np.bool_] | sparse.csr_array, batch_size: int, ratio: float, seed: int
+        self,
+        tags: NDArray[np.bool_] | sparse.csr_array,
+        batch_size: int,
+        ratio: float,
+        seed: int,
+        min_clips: int = 1,
     ) -> None:
         self._rng = np.random.default_rng(seed)
         self.batch_size = batch_size
         positives = sparse.csc_array(tags, dtype=np.int64)
         clips, classes = positives.shape
-        self.batches_per_epoch = math.ceil(clips / batch_size)
+        self.batches_per_epoch = math.ceil(max(clips, min_clips) / batch_size)
         untagged = np.flatnonzero(np.bincount(positives.indices, minlength=clips) == 0)
         counts = np.diff(positives.indptr).astype(np.int64)
         weights = class_weights(counts, ratio)
@@ -101,11 +107,12 @@ class ShuffledSampler:
         clips: N.
         batch_size: clips in every batch; there is never a short one.
         seed: the same seed gives the same batches.
+        min_clips: how many an epoch has at least.
     """
 
-    def __init__(self, clips: int, batch_size: int, seed: int) -> None:
+    def __init__(self, clips: int, batch_size: int, seed: int, min_clips: int = 1) -> None:
         self.batch_size = batch_size
-        self.batches_per_epoch = math.ceil(clips / batch_size)
+        self.batches_per_epoch = math.ceil(max(clips, min_clips) / batch_size)
         self._deck = _Deck(np.arange(clips), np.random.default_rng(seed))
 
     def epoch(self) -> Iterator[NDArray[np.int64]]:
@@ -130,6 +137,7 @@ class ShardedSampler:
         batch_size: clips in every batch; there is never a short one.
         ratio: most to least frequent draws; None draws every clip alike.
         seed: the same seed gives the same batches.
+        min_clips: how many an epoch has at least.
 
     Attributes:
         draw_probabilities, positive_shares: as of ``BalancedSampler``, of the whole set.
@@ -144,11 +152,12 @@ class ShardedSampler:
         batch_size: int,
         ratio: float | None,
         seed: int,
+        min_clips: int = 1,
     ) -> None:
         self._rng = np.random.default_rng(seed)
         self.batch_size = batch_size
         clips = tags.shape[0]
-        self.batches_per_epoch = math.ceil(clips / batch_size)
+        self.batches_per_epoch = math.ceil(max(clips, min_clips) / batch_size)
         if ratio is None:
             tags = sparse.csr_array((clips, 0), dtype=np.bool_)
         whole = BalancedSampler(tags, batch_size, 1.0 if ratio is None else ratio, seed)

@@ -33,6 +33,7 @@ class EventFormat:
             ``dcase2017``.
         clock_times: whether there is a place for them.
         one_recording: whether a file can hold one recording only.
+        text: whether it is text, as standard output is.
         sounds: whether it asks for each recording's duration and rate.
         plain_labels, plain_names: whether labels, and names of recordings, can't be quoted.
         require: raises UserError if something that it needs is not installed.
@@ -42,6 +43,7 @@ class EventFormat:
     write: Callable[[Path, Iterable[Recorded], bool], None]
     clock_times: bool = True
     one_recording: bool = False
+    text: bool = True
     sounds: bool = False
     plain_labels: bool = False
     plain_names: bool = False
@@ -76,7 +78,7 @@ EVENT_FORMATS = {
     ),
     "json": EventFormat(".json", write_json),
     "jsonl": EventFormat(".jsonl", write_json_lines),
-    "parquet": EventFormat(".parquet", write_parquet, require=require_parquet),
+    "parquet": EventFormat(".parquet", write_parquet, text=False, require=require_parquet),
 }
 
 

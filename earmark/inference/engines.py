@@ -210,7 +210,7 @@ class OpenVinoEngine(Engine):
         # What is left to torch is little, and its threads would wait for more on OpenVINO's cores.
         with _torch_threads(1):
             first = self._networks[0]  # the members of a system have one normaliser
-            maps = ((torch.from_numpy(features) - first.mean) / first.deviation)[:, None]
+            maps = first.maps((torch.from_numpy(features) - first.mean) / first.deviation, None)
             request.infer([(split_maps(maps) if self._split else maps).numpy()])
             read = [
                 torch.from_numpy(request.get_output_tensor(k).data)

@@ -5,12 +5,12 @@ No torch here until a model folder is loaded.
 
 from collections.abc import Iterator, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from earmark.config import ClassDecoding, DecodingSettings
+from earmark.config import ClassCalibration, ClassDecoding, DecodingSettings
 from earmark.errors import UserError
 from earmark.inference.recogniser import Recogniser, Samples
 from earmark.scores import ScoreTrack
@@ -52,7 +52,12 @@ def load_recogniser(
     if members[0].class_names != description.class_names:
         raise UserError("the classes must be the first member's, in its order", where=folder)
     check_classes(members, description.members)
-    fused = FusedRecogniser(members, description.decoding, description.decoding_settings)
+    fused = FusedRecogniser(
+        members,
+        description.decoding,
+        description.decoding_settings,
+        description.calibration.classes,
+    )
     if ClockDescription.of(fused.clock) != description.clock:
         raise UserError("the clock is not the finest of the members'", where=folder)
     return fused
@@ -70,7 +75,7 @@ def check_classes(members: Sequence[Recogniser], names: Sequence[str]) -> None:
 
 
 class FusedRecogniser(Recogniser):
-    """The mean of the posteriors of its members, clip and frame.
+    """The mean of the posteriors of its members, clip and frame, each as that member gives them.
 
     Members may differ in features, frame rate and network: their frames are brought to the clock
     of the finest, each of its frames taking the mean over its time of what a member says.
@@ -79,6 +84,7 @@ class FusedRecogniser(Recogniser):
         members: at least one, all of the same classes.
         rules: what their mean is decided by; without, the mean of the members' rules.
         decoding: what the rules follow; without, the first member's.
+        calibration: of the mean, on top of the members' own; without, it stays as it is.
     """
 
     def __init__(
@@ -86,6 +92,7 @@ class FusedRecogniser(Recogniser):
         members: Sequence[Recogniser],
         rules: Sequence[ClassDecoding] | None = None,
         decoding: DecodingSettings | None = None,
+        calibration: Sequence[ClassCalibration] = (),
     ) -> None:
         finest = min(members, key=lambda member: member.clock.hop_seconds)
         drawn = next((m for m in members if m.features.kind == "log_mel"), members[0])
@@ -99,11 +106,17 @@ class FusedRecogniser(Recogniser):
             max(member.window_seconds for member in members),
             rate_hz=max(member.rate_hz for member in members),
             votes=any(member.votes for member in members),
+            calibration=calibration,
         )
         self.members = tuple(members)
         self._finest = self.members.index(finest)
 
-    def blocks(
+    def uncalibrated(self) -> Self:
+        other = self.with_calibration(())
+        other.members = tuple(member.uncalibrated() for member in self.members)
+        return other
+
+    def raw_blocks(
         self, recording: str | Path | Samples, *, rate_hz: int | None = None
     ) -> Iterator[ScoreTrack]:
         finest = self.members[self._finest]
@@ -230,18 +243,7 @@ def _means_between(
 
 def _columns(track: ScoreTrack, class_names: tuple[str, ...]) -> ScoreTrack:
     """The track with its classes in the order of ``class_names``."""
-    if track.class_names == class_names:
-        return track
-    order = [track.class_names.index(name) for name in class_names]
-    return ScoreTrack(
-        track.probabilities[:, order],
-        class_names,
-        track.clock,
-        track.start_frame,
-        track.end_seconds,
-        None if track.local_tags is None else track.local_tags[:, order],
-        None if track.tags is None else track.tags[order],
-    )
+    return track.of_classes([track.class_names.index(name) for name in class_names])
 
 
 def _mean(first: ScoreTrack, others: Sequence[ScoreTrack]) -> ScoreTrack:

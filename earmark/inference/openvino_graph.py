@@ -45,7 +45,7 @@ def import_openvino() -> ModuleType:
 
 
 def graph(networks: Sequence[GatedCRNN], *, split: bool) -> Any:
-    """A model of OpenVINO: normalised features (B, 1, T, F) -> what each localisation reads.
+    """A model of OpenVINO: the networks' maps (B, C, T, F) -> what each localisation reads.
 
     B and T are open. Batch norm is folded into the convolutions.
 
@@ -55,7 +55,8 @@ def graph(networks: Sequence[GatedCRNN], *, split: bool) -> Any:
     """
     openvino = import_openvino()
     ops = importlib.import_module("openvino.opset14")
-    shape = [-1, 3 if split else 1, -1, len(networks[0].mean)]
+    channels = 2 if networks[0].settings.background else 1
+    shape = [-1, 3 * channels if split else channels, -1, len(networks[0].mean)]
     maps = ops.parameter(shape, np.float32, name="maps")
     outputs = [_Layers(ops).network(network, maps, split) for network in networks]
     return openvino.Model(outputs, [maps], "earmark")

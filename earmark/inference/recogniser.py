@@ -1,13 +1,16 @@
 """A trained model at work, whatever is inside: recordings -> score tracks, events and tags."""
 
+import copy
 from collections import deque
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from earmark.config import ClassDecoding, DecodingSettings, FeatureSettings
+from earmark.calibration import calibrated_track
+from earmark.config import ClassCalibration, ClassDecoding, DecodingSettings, FeatureSettings
 from earmark.events import Event, in_order
 from earmark.inference.decoding import Decoder
 from earmark.scores import ScoreTrack
@@ -31,6 +34,8 @@ class Recogniser:
         window_seconds: of the longest training clip.
         rate_hz: the highest rate at which it hears.
         votes: whether a clip's probability is a share of frames, and not on their scale.
+        calibration: what is made of the probabilities of each class before they leave; without,
+            they leave as they are.
 
     Raises (all methods): UserError for audio that can't be read or has no samples, and for
         samples that are not floats, all finite.
@@ -47,6 +52,7 @@ class Recogniser:
         *,
         rate_hz: int,
         votes: bool = False,
+        calibration: Sequence[ClassCalibration] = (),
     ) -> None:
         self.class_names = class_names
         self.clock = clock
@@ -56,12 +62,30 @@ class Recogniser:
         self.window_seconds = window_seconds
         self.rate_hz = rate_hz
         self.votes = votes
+        self.calibration = tuple(calibration) or (ClassCalibration(),) * len(class_names)
 
     def blocks(
         self, recording: str | Path | Samples, *, rate_hz: int | None = None
     ) -> Iterator[ScoreTrack]:
         """The score track in consecutive blocks; the last one knows the recording's tags."""
+        for block in self.raw_blocks(recording, rate_hz=rate_hz):
+            yield calibrated_track(self.calibration, block)
+
+    def raw_blocks(
+        self, recording: str | Path | Samples, *, rate_hz: int | None = None
+    ) -> Iterator[ScoreTrack]:
+        """The same before its calibration, as the networks or the members say it."""
         raise NotImplementedError
+
+    def with_calibration(self, calibration: Sequence[ClassCalibration]) -> Self:
+        """The same recogniser with another calibration; with none, all leaves as it is."""
+        other = copy.copy(self)
+        other.calibration = tuple(calibration) or (ClassCalibration(),) * len(self.class_names)
+        return other
+
+    def uncalibrated(self) -> Self:
+        """The same recogniser without any calibration, its members', if it has some, included."""
+        return self.with_calibration(())
 
     def detect(self, recording: str | Path | Samples, *, rate_hz: int | None = None) -> list[Event]:
         """Events in order; their scores are the largest frame probabilities within."""

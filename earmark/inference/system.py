@@ -50,6 +50,7 @@ class SystemRecogniser(WindowedRecogniser):
             members=len(model.networks),
             front_end=FeatureExtractor(settings.features, self.device),
             engine=choose_engine(model.networks, self.device, precision, WORKERS.count),
+            calibration=self.description.calibration.classes,
         )
 
     @property

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earmark.audio import blocks, resample
-from earmark.config import ClassDecoding, DecodingSettings
+from earmark.config import ClassCalibration, ClassDecoding, DecodingSettings
 from earmark.errors import UserError
 from earmark.inference.pipeline import Workers
 from earmark.inference.recogniser import Recogniser, Samples
@@ -54,6 +54,7 @@ class WindowedRecogniser(Recogniser):
         members: M networks.
         front_end: what the networks are given of samples.
         engine: what they say of windows (B, T, F); several threads call it at once.
+        calibration: of each class; without, its probabilities stay as they are.
     """
 
     def __init__(
@@ -69,6 +70,7 @@ class WindowedRecogniser(Recogniser):
         members: int,
         front_end: FrontEnd,
         engine: Callable[[NDArray[np.float32]], Outputs],
+        calibration: Sequence[ClassCalibration] = (),
     ) -> None:
         features = front_end.settings
         super().__init__(
@@ -80,6 +82,7 @@ class WindowedRecogniser(Recogniser):
             window_frames * float(features.clock.hop_seconds),
             rate_hz=features.rate_hz,
             votes=localisation == "vote",
+            calibration=calibration,
         )
         self.engine = engine
         self._window_frames = window_frames
@@ -93,7 +96,7 @@ class WindowedRecogniser(Recogniser):
         """The threads that work."""
         raise NotImplementedError
 
-    def blocks(
+    def raw_blocks(
         self, recording: str | Path | Samples, *, rate_hz: int | None = None
     ) -> Iterator[ScoreTrack]:
         rate = self.rate_hz

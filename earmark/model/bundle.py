@@ -8,6 +8,7 @@ import json
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any
@@ -19,6 +20,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from earmark.config import (
+    ClassCalibration,
     ClassDecoding,
     DecodingSettings,
     Section,
@@ -29,13 +31,19 @@ from earmark.config import (
 from earmark.errors import UserError
 from earmark.features import Normaliser
 from earmark.model.build import build
-from earmark.model.hub import fetched, on_hub
+from earmark.model.hub import fetched, refuse_to_write
 from earmark.model.network import Network
 from earmark.model.tensors import write_tensors
 from earmark.timeline import FrameClock
 from earmark.writing import replacing, unfinished, writing
 
 FORMAT_VERSION = 1
+TOLD = ("training", "augmentation", "tuning")
+"""The sections of settings that say how a model was made, which prediction doesn't follow."""
+
+LATER = ("background",)
+"""Settings at whose defaults a network is what it was before they came."""
+
 _TYPES = {torch.float32: "F32", torch.int64: "I64"}
 LARGEST_DESCRIPTION_BYTES = 64 * 2**20
 
@@ -104,6 +112,31 @@ class Judged(Section):
     false_alarms: tuple[FalseAlarms, ...]
 
 
+class Calibration(Section):
+    """What is made of the probabilities of a model before they leave it.
+
+    Attributes:
+        classes: of each class; none where all stay as they are, as in a model of before that was
+            done.
+        note: how it was found, in words.
+        errors: expected calibration errors before and after, on what it was found on, of "clips"
+            and "frames".
+    """
+
+    classes: tuple[ClassCalibration, ...] = ()
+    note: str = ""
+    errors: dict[str, tuple[float, float]] = Field(default_factory=dict)
+
+    def check(self, class_names: Sequence[str]) -> None:
+        """Raises ValueError if it is one of other classes."""
+        if self.classes and len(self.classes) != len(class_names):
+            raise ValueError(f"calibration.classes needs {len(class_names)} entries, or none")
+
+
+UNCALIBRATED = Calibration()
+"""Leaves all probabilities as they are."""
+
+
 class TrainingSummary(Section):
     """Where a model comes from.
 
@@ -146,7 +179,8 @@ class Description(Section):
     """What ``model.json`` holds.
 
     ``window_frames`` are the feature frames of the longest training clip: recordings that are
-    longer are covered by windows of that length. ``training`` says where the model comes from.
+    longer are covered by windows of that length. ``calibration`` comes before ``decoding``.
+    ``training`` says where the model comes from.
     """
 
     format_version: int
@@ -155,6 +189,7 @@ class Description(Section):
     settings: Settings
     clock: ClockDescription
     decoding: tuple[ClassDecoding, ...]
+    calibration: Calibration = UNCALIBRATED
     normaliser: BandStatistics
     window_frames: int = Field(ge=1, le=10_000_000)
     members: int = Field(ge=1, le=1000)
@@ -168,6 +203,7 @@ class Description(Section):
             raise ValueError(f"normaliser needs {bands} numbers in mean and deviation")
         if len(self.decoding) != len(self.class_names):
             raise ValueError(f"decoding needs {len(self.class_names)} rules, one a class")
+        self.calibration.check(self.class_names)
         if len(set(self.class_names)) != len(self.class_names):
             raise ValueError("class_names must differ")
         if set(self.training.clips_of_class) != set(self.class_names):
@@ -189,6 +225,8 @@ class FusedDescription(Section):
     Attributes:
         members: the model folders whose posteriors it averages, within its own.
         clock: of its frames, the finest of the members'.
+        decoding: the rule of each class.
+        calibration: of the mean, before that, and on top of the members' own.
         tuning_settings: what the rules are tuned for.
         decoding_settings: what they follow beside that.
         thresholds: how the rules were chosen, in words.
@@ -203,6 +241,7 @@ class FusedDescription(Section):
     members: tuple[MemberPath, ...] = Field(min_length=1, max_length=1000)
     clock: ClockDescription
     decoding: tuple[ClassDecoding, ...]
+    calibration: Calibration = UNCALIBRATED
     tuning_settings: TuningSettings
     decoding_settings: DecodingSettings
     thresholds: str
@@ -215,6 +254,7 @@ class FusedDescription(Section):
     def _agrees(self) -> "FusedDescription":
         if len(self.decoding) != len(self.class_names):
             raise ValueError(f"decoding needs {len(self.class_names)} rules, one a class")
+        self.calibration.check(self.class_names)
         return self
 
 
@@ -235,6 +275,7 @@ def describe(
     members: int,
     training: TrainingSummary,
     licence: str,
+    calibration: Calibration = UNCALIBRATED,
 ) -> Description:
     """The description of a model that was trained with ``settings``."""
     return Description(
@@ -244,6 +285,7 @@ def describe(
         settings=settings,
         clock=ClockDescription.of(settings.clock),
         decoding=tuple(decoding),
+        calibration=calibration,
         normaliser=BandStatistics(
             mean=normaliser.mean.tolist(), deviation=normaliser.deviation.tolist()
         ),
@@ -280,8 +322,7 @@ def save(
 
 def save_description(folder: Path, description: Description | FusedDescription, card: str) -> None:
     """Writes ``README.md`` and ``model.json`` of a folder that has all else."""
-    if on_hub(folder):
-        raise UserError("a model on the hub is not changed; copy its folder", where=folder)
+    refuse_to_write(folder)
     text = json.dumps(description.model_dump(mode="json"), indent=1, ensure_ascii=False)
     # Both are written before either takes its place: the card first, model.json last.
     with (
@@ -319,6 +360,11 @@ def read_description(folder: Path) -> Description | FusedDescription:
     """The checked ``model.json`` of a model folder; of a fused one, where members are folders."""
     folder = fetched(folder)
     path = folder / "model.json"
+    if not folder.exists():
+        models = [model.parent.name for model in folder.parent.glob("*/model.json")]
+        close = get_close_matches(folder.name, models, n=1)
+        hint = f"; did you mean {folder.parent / close[0]}?" if close else ""
+        raise UserError(f"there is no such model folder{hint}", where=folder)
     if not path.is_file():
         begun = (folder / "training" / "run.json").is_file()
         how = (
@@ -347,20 +393,18 @@ def read_description(folder: Path) -> Description | FusedDescription:
     except ValidationError as error:
         raise UserError(explain(error, kind), where=path) from error
     # A later version's defaults must not fill in for what prediction follows. How a model was
-    # trained is told, not followed, so that settings which came later may be missing there.
+    # trained and tuned is told, not followed, so that settings which came later may be missing
+    # there.
     names = description.class_names
     if isinstance(description, FusedDescription):
-        sections: list[tuple[str, Section]] = [
-            ("tuning_settings", description.tuning_settings),
-            ("decoding_settings", description.decoding_settings),
-        ]
+        sections: list[tuple[str, Section]] = [("decoding_settings", description.decoding_settings)]
     else:
-        followed = [part for part in description.settings if part[0] != "training"]
+        followed = [part for part in description.settings if part[0] not in TOLD]
         sections = [("settings", description.settings), *followed]
     sections += [(f"decoding of {n}", r) for n, r in zip(names, description.decoding, strict=True)]
     for name, section in sections:
         for key in type(section).model_fields:
-            if key not in section.model_fields_set:
+            if key not in section.model_fields_set and key not in (*TOLD, *LATER):
                 raise UserError(f"'{name}.{key}' is missing", where=path)
     return description
 

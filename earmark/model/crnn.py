@@ -7,9 +7,12 @@ from earmark.config import CrnnSettings
 from earmark.features import Normaliser
 from earmark.model.gating import GatedConv, ReluConv
 from earmark.model.localisation import Localisation, Localised
-from earmark.model.masking import MaskedMaxPool, widened
+from earmark.model.masking import MaskedMaxPool, frame_mask, widened
 from earmark.model.network import Network
 from earmark.model.recurrent import BiGru, GatedBiGru
+
+_QUIET = 5
+"""A fifth of a clip is taken for its background."""
 
 
 class GatedCRNN(Network):
@@ -30,11 +33,16 @@ class GatedCRNN(Network):
         layer = GatedConv if settings.activation == "gated" else ReluConv
         self.layers = nn.ModuleList()
         self.pools = nn.ModuleList()
-        channels = 1
-        for time, frequency in zip(settings.time_pooling, settings.frequency_pooling, strict=True):
+        channels = 2 if settings.background else 1
+        for filters, time, frequency in zip(
+            settings.filters_of_blocks,
+            settings.time_pooling,
+            settings.frequency_pooling,
+            strict=True,
+        ):
             for _ in range(settings.layers_per_block):
-                self.layers.append(layer(channels, settings.filters, settings.kernel_size))
-                channels = settings.filters
+                self.layers.append(layer(channels, filters, settings.kernel_size))
+                channels = filters
             self.pools.append(MaskedMaxPool(time, frequency))
             bands = -(-bands // frequency)
         width = channels * bands
@@ -55,12 +63,29 @@ class GatedCRNN(Network):
             localised: Localised = self.localisation(frames, lengths)
         return localised
 
+    def maps(self, features: Tensor, lengths: Tensor | None) -> Tensor:
+        """What the first layer hears (B, C, T, F) of normalised features (B, T, F)."""
+        if not self.settings.background:
+            return features[:, None]
+        return torch.stack([features, features - _background(features, lengths)], dim=1)
+
     def _frames(self, features: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Convolved features (B, T', C * F') and the clips' lengths in these frames."""
-        maps = features[:, None]  # (B, 1, T, F)
+        maps = self.maps(features, lengths)
         for block, pool in enumerate(self.pools):
             for step in range(self.settings.layers_per_block):
                 maps = self.layers[block * self.settings.layers_per_block + step](maps, lengths)
             maps, lengths = pool(maps, lengths)
             maps = nn.functional.dropout(maps, self.settings.dropout, self.training)
         return maps.transpose(1, 2).flatten(start_dim=2), lengths
+
+
+def _background(features: Tensor, lengths: Tensor | None) -> Tensor:
+    """(B, 1, F) the value of each band that a fifth of a clip's frames (B, T, F) lies below."""
+    frames = features.shape[1]
+    if lengths is None:
+        return features.sort(dim=1).values[:, frames // _QUIET][:, None]
+    beyond = ~frame_mask(lengths, frames)[:, :, None]
+    rising = features.masked_fill(beyond, torch.inf).sort(dim=1).values
+    place = (lengths // _QUIET)[:, None, None].expand(-1, 1, features.shape[2])
+    return rising.gather(1, place)

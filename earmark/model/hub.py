@@ -1,8 +1,9 @@
-"""Models on the Hugging Face hub: an address in, a model folder in the hub's cache out.
+"""What a model is called in, its folder out: of one on the hub, that in the hub's cache.
 
-A model's address is ``hf://USER/NAME``, or ``hf://USER/NAME@REVISION`` for a branch, a tag or a
-commit. Nothing is fetched but the files of the model, each only after what came before it has been
-checked; what is in the cache is not fetched again.
+``bundled`` is the model that comes with the package. A model's address on the Hugging Face hub is
+``hf://USER/NAME``, or ``hf://USER/NAME@REVISION`` for a branch, a tag or a commit. Nothing is
+fetched but the files of the model, each only after what came before it has been checked; what is in
+the cache is not fetched again.
 """
 
 import logging
@@ -20,6 +21,11 @@ from earmark.errors import UserError, first_line
 
 logger = logging.getLogger("earmark")
 
+BUNDLED = Path("bundled")
+"""What the model that comes with the package is called; a folder of that name is ``./bundled``."""
+
+_PACKAGED = Path(__file__).parents[1] / "bundled"
+
 SCHEME = "hf://"
 NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 """USER/NAME of a model."""
@@ -27,8 +33,19 @@ NAME = re.compile(r"[\w-][\w.-]*/[\w-][\w.-]*", re.ASCII)
 OFFLINE = "HF_HUB_OFFLINE"
 
 
+def named(model: str | Path) -> Path:
+    """The path of a model that somebody typed: ``./bundled`` is a folder, as paths can't tell.
+
+    >>> named("bundled") == BUNDLED, named("./bundled") == Path.cwd() / "bundled"
+    (True, True)
+    """
+    path = Path(model)
+    return path.absolute() if path == BUNDLED and str(model) != str(BUNDLED) else path
+
+
 def fetched(model: Path) -> Path:
-    """The model's folder: of one on the hub the copy in the cache, of any other as it came.
+    """The model's folder: of ``bundled`` that in the package, of one on the hub the copy in the
+    cache, of any other as it came.
 
     ``HF_HUB_OFFLINE=1`` in the environment lets nothing be fetched; ``HF_ENDPOINT`` names another
     server that speaks as the hub does.
@@ -37,6 +54,8 @@ def fetched(model: Path) -> Path:
         UserError: there is no such model, or the hub can't be reached, or what is fetched is no
             model, or the package huggingface_hub is not installed.
     """
+    if model == BUNDLED:
+        return _PACKAGED
     if not on_hub(model):
         return model
     address = "/".join(model.parts[1:])
@@ -46,6 +65,22 @@ def fetched(model: Path) -> Path:
 def on_hub(model: Path) -> bool:
     """Whether a path is an address of the hub; a path has one slash of the two."""
     return model.parts[:1] == (SCHEME.rstrip("/"),)
+
+
+def refuse_to_write(model: Path) -> None:
+    """Refuses to make or change a model that is not in a folder of one's own.
+
+    Raises:
+        UserError: it is on the hub, or in the package.
+    """
+    if on_hub(model):
+        raise UserError("a model on the hub is not changed; copy its folder", where=model)
+    if model.resolve() == _PACKAGED.resolve() or model == BUNDLED:
+        raise UserError(
+            "the model that comes with the program is called so, and not changed; copy its folder, "
+            f"{_PACKAGED}, or say ./{BUNDLED} for one of your own",
+            where=model,
+        )
 
 
 def is_offline() -> bool:

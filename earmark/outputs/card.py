@@ -10,8 +10,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import quote
 
-from earmark.config import ClassDecoding
-from earmark.model.bundle import Description, FusedDescription, Judged
+from earmark.config import ClassDecoding, LogitLine
+from earmark.model.bundle import Calibration, Description, FusedDescription, Judged
 
 USE = "Use it with `earmark detect RECORDING --model THIS_FOLDER --out events.csv`."
 
@@ -179,6 +179,7 @@ def _of_system(description: Description) -> list[str]:
         f"- Licence of the training data: {escaped(description.licence_of_training_data)}.",
         *(f"- Started from the model {escaped(name)}." for name in training.started_from),
         f"- Weights: {escaped(training.weights)}.",
+        *_calibration(description.calibration),
         f"- Thresholds: {escaped(training.thresholds)}.",
         f"- Frames of {float(description.settings.clock.hop_seconds) * 1000:.1f} ms; windows of "
         f"{window:.1f} s, as the longest training clip.",
@@ -193,9 +194,25 @@ def _of_fused(description: FusedDescription) -> list[str]:
         + ".",
         "",
         f"- Licence of the training data: {escaped(description.licence_of_training_data)}.",
+        *_calibration(description.calibration),
         f"- Thresholds: {escaped(description.thresholds)}.",
         f"- Frames of {description.clock.hop_seconds * 1000:.1f} ms.",
     ]
+
+
+def _calibration(calibration: Calibration) -> list[str]:
+    """What was done to the probabilities, and what came of it."""
+    if not calibration.classes:
+        return ["- Probabilities: as the network gives them, not calibrated."]
+    errors = [
+        f"of {what} {100 * before:.1f} % before, {100 * after:.1f} % after"
+        for what, (before, after) in calibration.errors.items()
+    ]
+    there = f"; expected calibration error there {', '.join(errors)}" if errors else ""
+    lines = any(of_class.frames != LogitLine() for of_class in calibration.classes)
+    of_frames = "are as they were calibrated before" if lines else "are as the network gives them"
+    stay = "" if "frames" in calibration.errors else f"; frames {of_frames}"
+    return [f"- Probabilities: calibrated, {escaped(calibration.note)}{there}{stay}."]
 
 
 def _rules(description: Description | FusedDescription) -> list[str]:

@@ -148,6 +148,9 @@ class Evaluation:
                 f"intervals: {self.resamples} bootstrap draws of the {self.sources} {drawn} with "
                 f"seed {self.seed}"
             )
+        for card in self.scored.cards:
+            if isinstance(card, EventCard):
+                lines += card.about(self.intervals)
         return lines
 
     def tables(self) -> list[Table]:

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from earmark.metrics.bootstrap import Comparison, Interval
 from earmark.metrics.collars import EventEvidence, EventScores
 from earmark.metrics.counts import Counts
+from earmark.metrics.false_events import FalseEvents
 from earmark.metrics.intersections import IntersectionEvidence
 from earmark.metrics.psds import PSDS1, PSDS2, PsdsEvidence
 from earmark.metrics.segments import SegmentEvidence, SegmentScores
@@ -41,6 +42,7 @@ _SHOWN = {
     "psds1": "PSDS 1",
     "psds2": "PSDS 2",
     "best_intersection_macro_f1": "best intersection macro F1",
+    "false_events_per_hour": "false events per hour",
 }
 
 
@@ -71,9 +73,19 @@ class TagCard:
         evidence: the probabilities, 0 and 1 where they were decided before.
         ranked: whether there were probabilities, so that how they rank means something.
         remark: what must be said beside scores that rest on the thresholds.
+        calibration_errors: of all classes together, and of each (K,), where there were
+            probabilities.
     """
 
-    def __init__(self, evidence: TaggingEvidence, *, ranked: bool, remark: str = "") -> None:
+    def __init__(
+        self,
+        evidence: TaggingEvidence,
+        *,
+        ranked: bool,
+        remark: str = "",
+        calibration_errors: tuple[float, NDArray[np.float64]] | None = None,
+    ) -> None:
+        self._errors = calibration_errors
         self.clips = evidence.clips
         self.scores = evidence.scores()
         self._evidence, self._ranked, self._remark = evidence, ranked, remark
@@ -108,6 +120,8 @@ class TagCard:
                 "d_prime_of_macro_roc_auc": scores.d_prime_of_macro_roc_auc,
                 "lwlrap": scores.lwlrap,
             }
+        if self._errors is not None:
+            content["expected_calibration_error"] = self._errors[0]
         return content
 
     def class_numbers(self) -> dict[str, NDArray[Any]]:
@@ -118,6 +132,8 @@ class TagCard:
             found["roc_auc"] = scores.roc_auc
             found["label_ranking_precision"] = scores.label_ranking_precision
             found["threshold"] = scores.thresholds
+        if self._errors is not None:
+            found["expected_calibration_error"] = self._errors[1]
         return found
 
     def tables(self, intervals: Mapping[str, Interval]) -> list[Table]:
@@ -156,11 +172,15 @@ class TagCard:
             ),
             *([name, _decimals(value, 2), ""] for name, value in primes.items()),
         ]
+        if self._errors is not None:
+            ranking.append(["expected calibration error", percent(self._errors[0]), ""])
         columns = [
             ["AP", *map(percent, scores.average_precision)],
             ["ROC AUC", *map(percent, scores.roc_auc)],
             ["threshold", *(f"{threshold:.6g}" for threshold in scores.thresholds)],
         ]
+        if self._errors is not None:
+            columns.append(["calibration error", *map(percent, self._errors[1])])
         return [headline, ranking, _joined(classes, columns)]
 
 
@@ -175,8 +195,13 @@ class EventCard:
         intersections: IntersectionEvidence,
         points: Mapping[str, float] | None = None,
         remark: str = "",
+        false_events: FalseEvents | None = None,
     ) -> None:
-        """``points`` are PSDS of this one operating point by their stable names."""
+        """``points`` are PSDS of this one operating point by their stable names.
+
+        ``false_events`` are there where clips without an event are, and their lengths are known.
+        """
+        self.false_events = false_events
         self.clips = segments.clips
         self.scores = segments.scores()
         self._segments, self._events, self._onsets = segments, events, onsets
@@ -197,6 +222,8 @@ class EventCard:
         shared = self._intersections.scores(weights)
         found["intersection_f1"] = float(shared.overall.f1)
         found["intersection_macro_f1"] = shared.macro_f1
+        if self.false_events is not None:
+            found["false_events_per_hour"] = float(self.false_events.per_hour(weights).sum())
         return found
 
     def numbers(self) -> dict[str, Any]:
@@ -223,7 +250,29 @@ class EventCard:
             **_ratios(shared.overall, "intersection_"),
             "intersection_macro_f1": shared.macro_f1,
             **self._points,
+            **self._false(),
         }
+
+    def _false(self) -> dict[str, float]:
+        """What was found in clips without an event, and how long these are."""
+        if self.false_events is None:
+            return {}
+        return {
+            "false_events_per_hour": float(self.false_events.per_hour().sum()),
+            "hours_without_events": self.false_events.hours,
+        }
+
+    def about(self, intervals: Mapping[str, Interval]) -> list[str]:
+        """The same in a line, if there are such clips."""
+        if self.false_events is None:
+            return []
+        per_hour, hours = self._false().values()
+        ends = interval_text(intervals.get("false_events_per_hour"), 1, 2)
+        drawn = f"95 % interval {ends}, " if ends else ""
+        return [
+            f"false events per hour on recordings without events: {per_hour:.2f} "
+            f"({drawn}{hours:.3g} hours)"
+        ]
 
     def class_numbers(self) -> dict[str, NDArray[Any]]:
         events, onsets = self._events.scores(), self._onsets.scores()
@@ -238,6 +287,8 @@ class EventCard:
                 f"{name}n_reference": scores.counts.n_reference,
                 f"{name}error_rate": scores.class_error_rate,
             }
+        if self.false_events is not None:
+            found["false_events_per_hour"] = self.false_events.per_hour()
         return found | _ratios(self._intersections.scores().counts, "intersection_")
 
     def tables(self, intervals: Mapping[str, Interval]) -> list[Table]:
@@ -289,6 +340,9 @@ class EventCard:
             ["onset F1", *map(percent, onsets.counts.f1)],
             ["intersection F1", *map(percent, shared.counts.f1)],
         ]
+        if self.false_events is not None:
+            rates = self.false_events.per_hour()
+            columns.append(["false per hour", *(_decimals(rate, 2) for rate in rates)])
         return [headline, errors, _joined(classes, columns)]
 
 
@@ -367,7 +421,7 @@ def comparison_table(
     shown = _SHOWN | ({"macro_f1": "segment macro F1"} if "f1" in first else {})
     rows = [["compared", "this", "other", "difference", "95 % interval", "p"]]
     for name, comparison in found.items():
-        one = name.startswith("psds") or name.endswith("error_rate")
+        one = name.startswith("psds") or name.endswith(("error_rate", "per_hour"))
         scale, digits = (1, 3) if one else (100, 1)
         values = first[name], second[name], first[name] - second[name]
         rows.append(

@@ -10,7 +10,7 @@ from typing import Any
 from earmark.config import Settings, merge, read_toml, settings_from
 from earmark.errors import UserError
 
-DEFAULT = "gated-crnn-logmel"
+DEFAULT = "best-small"
 
 
 def names() -> list[str]:

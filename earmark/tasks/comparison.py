@@ -334,7 +334,7 @@ class _Plan:
         folder = self.model(recipe, seed)
         recogniser = load_recogniser(folder, choose_device(self.device))
         rules = list(recogniser.rules)
-        alone = rules_of_tags(rules, recogniser.decoding, recogniser.votes)
+        alone = rules_of_tags(rules, recogniser.decoding, recogniser.votes, recogniser.calibration)
         test = _tracks(recogniser, self.test, self.skip_missing)
         cell: dict[str, Any] = {
             "recipe": recipe,

@@ -10,6 +10,7 @@ from datetime import datetime
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
@@ -21,13 +22,13 @@ from earmark.errors import UserError
 from earmark.events import Event, in_order
 from earmark.folders import files_below
 from earmark.formats.dcase2017 import write_dcase2017_tags
-from earmark.formats.event_formats import EVENT_FORMATS
+from earmark.formats.event_formats import EVENT_FORMATS, event_formats
 from earmark.formats.recorded import Recorded
 from earmark.formats.scores import write_scores
 from earmark.formats.tables import digest
 from earmark.formats.tags import write_tags
 from earmark.formats.weak import write_tag_labels
-from earmark.model.hub import fetched
+from earmark.model.hub import BUNDLED, fetched
 from earmark.scale.journal import Journal, alone, beside, state_of
 from earmark.scores import ScoreTrack
 from earmark.tasks.event_outputs import event_outputs
@@ -53,16 +54,20 @@ class Detected:
     """Events by recording, and a line for each recording that could not be read.
 
     The events are read when they are asked for, and need no memory before. ``places`` are the
-    tables that were written, and folders of them.
+    tables that were written, and folders of them. Without ``out``, ``table`` is what one would
+    hold.
     """
 
     events: Mapping[str, list[Event]]
     failures: list[str]
-    out: Path
+    out: Path | None
     places: tuple[Path, ...] = ()
+    table: str = ""
 
     def text(self) -> str:
-        """What was found, in a few lines."""
+        """What was found, in a few lines; without ``out`` the table itself."""
+        if self.out is None:
+            return self.table
         counts = Counter(event.label for events in self.events.values() for event in events)
         total = sum(counts.values())
         where = ", ".join(map(str, self.places or [self.out]))
@@ -75,23 +80,27 @@ class Detected:
 class Tagged:
     """Clip probabilities by recording, and a line for each that could not be read.
 
-    The probabilities are read when they are asked for, and need no memory before.
+    The probabilities are read when they are asked for, and need no memory before. Without ``out``,
+    ``table`` is what one would hold.
     """
 
     probabilities: Mapping[str, dict[str, float]]
     failures: list[str]
-    out: Path
+    out: Path | None
+    table: str = ""
 
     def text(self) -> str:
-        """What was done, in a line or two."""
+        """What was done, in a line or two; without ``out`` the table itself."""
+        if self.out is None:
+            return self.table
         lines = [f"tags of {counted(len(self.probabilities), 'recording')}: {self.out}"]
         return "\n".join(lines + failure_lines(self.failures))
 
 
 def detect(
     *recordings: Path,
-    model: Path,
-    out: Path,
+    model: Path = BUNDLED,
+    out: Path | None = None,
     format: str = "csv",
     clock_times: bool = False,
     scores: Path | None = None,
@@ -104,15 +113,16 @@ def detect(
     """Finds which classes sound in recordings, and from when to when.
 
     Stopped at any moment, it goes on with what is not done when it is called again: till the end,
-    a journal of what is done lies beside the output. Ray works on as many machines as it has, all
-    of which need the package and see the recordings, the model and ``out`` under the same paths;
-    it writes Parquet, ``events`` and, with what could not be read and why, ``recordings``, a folder
-    that is read as a table.
+    a journal of what is done lies beside the output, if that is a file or a folder. Ray works on as
+    many machines as it has, all of which need the package and see the recordings, the model and
+    ``out`` under the same paths; it writes Parquet, ``events`` and, with what could not be read and
+    why, ``recordings``, a folder that is read as a table.
 
     Args:
         recordings: audio files, and folders that are searched recursively.
-        model: a model folder.
-        out: a file for one table of all, or a folder for a table a recording.
+        model: a model folder; without, the model in the box.
+        out: a file for one table of all, or a folder for a table a recording; without, one table of
+            all on standard output, when all is done.
         format: how events are written: csv, tsv, dcase (.tsv without scores), dcase2017 (that
             challenge's submission, .txt), audacity (a label track a recording), audacity-scores
             (with the score behind the label), raven, json, jsonl or parquet; or several, such as
@@ -130,6 +140,8 @@ def detect(
         UserError: nothing could be read, or written, or an unfinished run was another one.
     """
     if engine == "ray":
+        if out is None:
+            raise UserError("--engine ray writes a folder of Parquet files; name it with --out")
         if (out.suffix and not out.is_dir()) or out.is_file() or format != "csv" or clock_times:
             raise UserError(
                 "with --engine ray, --out is a folder, of Parquet files, and there is no --format "
@@ -140,6 +152,20 @@ def detect(
         return _detect_with_ray(recordings, work, out, address, restart)
     if address is not None:
         raise UserError("--address goes with --engine ray; leave it out, or give that, too")
+    if out is None:
+        with _piped(format, restart) as table:
+            detected = detect(
+                *recordings,
+                model=model,
+                out=table,
+                format=format,
+                clock_times=clock_times,
+                scores=scores,
+                device=device,
+                precision=precision,
+            )
+            text = _text_of(table, detected.failures)
+            return replace(detected, out=None, places=(), table=text)
     outputs = event_outputs(out, format, clock_times)
     if scores is not None and outputs.takes(scores, ".tsv"):
         raise UserError("scores and events would be the same files; give two folders", where=scores)
@@ -190,8 +216,8 @@ def detect(
 
 def tag(
     *recordings: Path,
-    model: Path,
-    out: Path,
+    model: Path = BUNDLED,
+    out: Path | None = None,
     labels: bool = False,
     format: Literal["csv", "dcase2017"] = "csv",
     device: str = "auto",
@@ -200,12 +226,14 @@ def tag(
 ) -> Tagged:
     """Finds which classes sound anywhere in recordings.
 
-    Stopped at any moment, it goes on with what is not done when it is called again.
+    Stopped at any moment, it goes on with what is not done when it is called again, if there is a
+    file to go on with.
 
     Args:
         recordings: audio files, and folders that are searched recursively.
-        model: a model folder.
-        out: the table to write: a probability for every class.
+        model: a model folder; without, the model in the box.
+        out: the table to write: a probability for every class; without, it goes to standard output,
+            when all is done.
         labels: write the tags that were decided instead.
         format: csv, or dcase2017 for the challenge's submission (.txt) of decided tags.
         device: auto, cpu, cuda or mps.
@@ -215,6 +243,18 @@ def tag(
     Raises:
         UserError: nothing could be read, or written, or an unfinished run was another one.
     """
+    if out is None:
+        with _piped(format, restart) as table:
+            tagged = tag(
+                *recordings,
+                model=model,
+                out=table,
+                labels=labels,
+                format=format,
+                device=device,
+                precision=precision,
+            )
+            return replace(tagged, out=None, table=_text_of(table, tagged.failures))
     suffix = EVENT_FORMATS[format].suffix
     if out.suffix != suffix or out.is_dir():
         raise UserError(f"tags go to a file ending in {suffix}", where=out)
@@ -248,13 +288,34 @@ def tag(
             write_labels = write_dcase2017_tags if format == "dcase2017" else write_tag_labels
             write_labels(out, names, decided)
         else:
-            table = np.empty((len(names), len(recogniser.class_names)), np.float32)
+            rows = np.empty((len(names), len(recogniser.class_names)), np.float32)
             for row, name in enumerate(names):
-                table[row] = kept[name]
-            write_tags(out, names, recogniser.class_names, table)
+                rows[row] = kept[name]
+            write_tags(out, names, recogniser.class_names, rows)
         to_disk([out])
     tags = _Results(kept, lambda row: dict(zip(recogniser.class_names, row, strict=True)))
     return Tagged(tags, failures, out)
+
+
+@contextmanager
+def _piped(format: str, restart: bool) -> Iterator[Path]:
+    """A file that is there for the block, for a table that standard output can take."""
+    formats = event_formats(format)
+    if len(formats) > 1 or any(kind.one_recording or not kind.text for kind in formats.values()):
+        several = "one table" if len(formats) > 1 else "a table of all recordings, as text"
+        raise UserError(f"standard output takes {several}; for the format {format} give --out")
+    if restart:
+        raise UserError("--restart is for a run with --out; leave it out, or give that, too")
+    (kind,) = formats.values()
+    with TemporaryDirectory(prefix="earmark-") as folder:
+        yield Path(folder) / f"table{kind.suffix}"
+
+
+def _text_of(table: Path, failures: Sequence[str]) -> str:
+    """What a table holds; failures are said beside it."""
+    for line in failure_lines(failures):
+        say(line)
+    return table.read_bytes().decode().removesuffix("\n")
 
 
 @dataclass(frozen=True)

@@ -23,6 +23,8 @@ from earmark.metrics.bootstrap import (
     intervals,
 )
 from earmark.metrics.collars import EventEvidence
+from earmark.metrics.curves import PrecisionRecall, Reliability
+from earmark.metrics.false_events import FalseEvents
 from earmark.metrics.intersections import MOST_SECONDS, IntersectionEvidence
 from earmark.metrics.psds import PSDS1, PSDS2, PsdsEvidence, PsdsParameters
 from earmark.metrics.segments import MOST_SEGMENTS, SegmentEvidence
@@ -81,7 +83,8 @@ def evaluate(
     reference or, where it is strong, the classes of its events. A folder of frame scores, as
     detect writes it, gives PSDS. A clip that the prediction leaves out counts with its misses. Of
     every headline score the 95 % interval over draws of the clips is given; clips of one group, or
-    parts of one file, are drawn together.
+    parts of one file, are drawn together. Where the recordings' lengths are known, what is found
+    in those without an event counts as false events per hour.
 
     Args:
         reference: a table of labels in any format that is read.
@@ -196,10 +199,9 @@ def _check_card(model: Path, found: Prediction) -> None:
     """Refuses a model that can't have made a prediction."""
     # Loads torch, which only a card needs.
     from earmark.model.bundle import read_description
-    from earmark.model.hub import on_hub
+    from earmark.model.hub import refuse_to_write
 
-    if on_hub(model):
-        raise UserError("a model on the hub is not changed; copy its folder", where=model)
+    refuse_to_write(model)
     known = read_description(model).class_names
     if unknown := [name for name in found.class_names if name not in known]:
         raise UserError(
@@ -291,12 +293,22 @@ def _tag_card(
     found: Prediction, truth: Reference, class_names: Sequence[str], tag_every_clip: bool
 ) -> TagCard:
     reference, probabilities, limits = _tag_tables(found, truth, class_names)
+    errors = None
+    if found.thresholds_from is not None:
+        known = [class_names.index(name) for name in found.class_names]
+        of_all = Reliability.of(reference[:, known], probabilities[:, known]).calibration_error
+        of_each = np.full(len(class_names), np.nan)
+        for k in known:
+            of_class = Reliability.of(reference[:, [k]], probabilities[:, [k]])
+            of_each[k] = of_class.calibration_error
+        errors = of_all, of_each
     return TagCard(
         TaggingEvidence(
             reference, probabilities, limits, class_names, tag_every_clip=tag_every_clip
         ),
         ranked=found.thresholds_from is not None,
         remark=_tuning_remark(found, truth),
+        calibration_errors=errors,
     )
 
 
@@ -367,12 +379,16 @@ def _event_card(
                 reference, [estimate], durations, class_names, parameters
             )
             points[f"{name}_of_one_operating_point"] = evidence.scores().value
+    false_events = None
+    if durations is not None:
+        false_events = FalseEvents(*sides, durations)
     return EventCard(
         SegmentEvidence(*sides, resolution_seconds),
         boundaries,
         onsets,
         IntersectionEvidence(*sides, SHARED, SHARED),
         points,
+        false_events=false_events if false_events is not None and false_events.hours else None,
     )
 
 
@@ -422,7 +438,6 @@ def _page(
     """The report, with the figures that the prediction allows."""
     # Loads matplotlib, which only a page needs.
     from earmark.metrics.confusion import event_confusion, tag_confusion
-    from earmark.metrics.curves import PrecisionRecall, Reliability
     from earmark.outputs import evaluation_figures as figures
     from earmark.outputs.evaluation_page import page
 

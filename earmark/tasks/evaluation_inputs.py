@@ -19,6 +19,7 @@ from earmark.formats.labels import LabelRow, LabelTable, read_labels, track_form
 from earmark.formats.scores import read_scores
 from earmark.formats.tables import NAME_COLUMNS, digest, parquet_parts, read_table
 from earmark.formats.tags import read_tags
+from earmark.model.hub import fetched, named
 from earmark.scores import ScoreTrack
 from earmark.tasks.clip_names import Match, by_clip, matched, nothing_in_common
 from earmark.tasks.progress import in_short
@@ -361,7 +362,7 @@ def _thresholds(
     try:
         number = float(str(given))
     except ValueError:
-        limits, note, digests = _model_thresholds(Path(str(given)), class_names)
+        limits, note, digests = _model_thresholds(named(str(given)), class_names)
         return limits, f"those of the model {given}", note, digests
     if not 0 <= number <= 1:
         raise UserError(f"a threshold must lie in [0, 1], came as {given}")
@@ -372,7 +373,7 @@ def _model_thresholds(
     folder: Path, class_names: Sequence[str]
 ) -> tuple[NDArray[np.float64], str, frozenset[str]]:
     # Read as plain JSON: the code for model folders takes seconds to import.
-    path = folder / "model.json"
+    path = fetched(folder) / "model.json"
     if not path.is_file():
         raise UserError(
             f"thresholds must be a number in [0, 1] or a model folder (with a model.json), "

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from earmark.errors import UserError
+from earmark.model.hub import refuse_to_write
 from earmark.tasks.recordings import made_folder
 from earmark.tasks.training import TrainingReport
 from earmark.writing import filling, writing
@@ -43,6 +44,7 @@ def fuse(
     out: Path,
     validation: Path | None = None,
     audio: Path | None = None,
+    negatives: Path | None = None,
     skip_missing: bool = False,
     device: str = "auto",
 ) -> Fused:
@@ -54,6 +56,8 @@ def fuse(
         validation: a table of labels on which the thresholds are tuned; without, each is the
             mean of the models' own.
         audio: the folder that holds the recordings of ``validation``.
+        negatives: a folder of recordings that hold none of the classes, for the tuning; see
+            ``tune``.
         skip_missing: leaves out clips of ``validation`` whose audio is missing.
         device: auto, cpu, cuda or mps.
 
@@ -64,6 +68,9 @@ def fuse(
         raise UserError(f"fuse needs at least two models, came with {len(models)}")
     if (validation is None) != (audio is None):
         raise UserError("--validation and --audio go together: the labels and their recordings")
+    refuse_to_write(out)
+    if negatives is not None and validation is None:
+        raise UserError("--negatives are for tuning, which needs labels, too: give --validation")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):
         raise UserError("the folder for the model must be new or empty", where=out)
     from earmark.inference.fusion import (
@@ -92,7 +99,7 @@ def fuse(
             for number, model in enumerate(models):
                 _copy(model, partial / MEMBERS / str(number))
         names = [f"{MEMBERS}/{number}" for number in range(len(models))]
-        description = _write(partial, names, FusedRecogniser(members), held)
+        description = _write(partial, names, FusedRecogniser(members), held, negatives)
         with writing(out):
             for name in (MEMBERS, "README.md", "model.json"):  # which comes last
                 os.replace(partial / name, out / name)
@@ -150,14 +157,18 @@ def train_members(
         members = [
             load_recogniser(out / folder, chosen_device, "auto") for folder in folders.values()
         ]
-        held = data.held if data.held.clips or data.held.timed else None
+        held = data.held if data.held.clips or data.held.of_events else None
         description = _write(out, list(folders.values()), FusedRecogniser(members), held)
     seconds = sum(report.seconds for report in reports)
     return TrainingReport(out, reports[0].clips, description.validation, seconds)
 
 
 def _write(
-    folder: Path, members: Sequence[str], mean: "FusedRecogniser", held: "HeldOut | None"
+    folder: Path,
+    members: Sequence[str],
+    mean: "FusedRecogniser",
+    held: "HeldOut | None",
+    negatives: Path | None = None,
 ) -> "FusedDescription":
     """Chooses the rules of a fused model and describes it in its folder."""
     from earmark.config import DecodingSettings, TuningSettings
@@ -178,6 +189,9 @@ def _write(
     if held is None:
         chosen = Chosen(list(mean.rules), "the means of the members' own")
     else:
+        free = tuning.model_copy(update={"max_false_events_per_hour": None})
+        held = held.with_negatives(negatives, free)
+        tuning = held.as_far_as_bounded(tuning)
         chosen = choose(mean, held, decoding, tuning)
     description = bundle.FusedDescription(
         format_version=bundle.FORMAT_VERSION,
@@ -186,6 +200,7 @@ def _write(
         members=tuple(members),
         clock=bundle.ClockDescription.of(mean.clock),
         decoding=tuple(chosen.rules),
+        calibration=chosen.calibration,
         tuning_settings=tuning,
         decoding_settings=decoding,
         thresholds=chosen.note,

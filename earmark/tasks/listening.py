@@ -21,6 +21,7 @@ from earmark.events import Event
 from earmark.formats.recorded import FIELDS, START_TIME, score_text
 from earmark.formats.strong import event_cells
 from earmark.formats.tables import COMMA, row_text, write_table
+from earmark.model.hub import BUNDLED
 from earmark.tasks.progress import counted, lasting, say
 from earmark.tasks.recordings import in_made_folder
 from earmark.writing import append, writing
@@ -67,7 +68,7 @@ class Heard:
 
 def listen(
     *,
-    model: Path | None = None,
+    model: Path = BUNDLED,
     input: str = "default",
     list_inputs: bool = False,
     out: Path | None = None,
@@ -82,7 +83,7 @@ def listen(
     such as the gaps that they bridge. Ctrl-C ends it, with all that has sounded till then.
 
     Args:
-        model: a model folder.
+        model: a model folder; without, the model in the box.
         input: the number of a microphone or a part of its name, or an audio file, which sounds as
             if it were recorded now.
         list_inputs: lists the microphones instead, and other inputs.
@@ -100,8 +101,6 @@ def listen(
 
     if list_inputs:
         return inputs()
-    if model is None:
-        raise UserError("listening needs a model folder: give --model")
     if seconds is not None and not seconds > 0:
         raise UserError(f"--seconds must be above 0, came as {seconds:g}")
     if out is not None and (out.suffix != ".csv" or out.exists()):

@@ -15,6 +15,7 @@ from earmark.errors import UserError
 from earmark.events import Event, in_order
 from earmark.folders import as_compared
 from earmark.formats.labels import read_labels
+from earmark.model.hub import BUNDLED, fetched
 from earmark.tasks.progress import counted, progress
 from earmark.tasks.recordings import one_recording
 
@@ -68,7 +69,7 @@ def plot(
     Args:
         recording: an audio file; or, without ``model``, a model folder or the log of a training
             (training/log.jsonl in it), also of one that goes on.
-        model: a model folder.
+        model: a model folder; without, the model in the box.
         out: the picture to write, a file ending in .png.
         reference: a strong table with the true events; of its files, the one whose name the
             recording's path ends with is drawn.
@@ -79,10 +80,11 @@ def plot(
         UserError: something can't be read or written, the reference has no such file, or a model
             has kept no log.
     """
-    if model is None:
+    trained = fetched(recording)
+    if model is None and (trained.is_dir() or trained.suffix == ".jsonl"):
         if reference is not None:
-            raise UserError("--reference is for a recording; give its --model, too")
-        return _plot_training(recording, out)
+            raise UserError("--reference is for a recording, and this is a model or its log")
+        return _plot_training(trained, out)
     if recording.is_dir():
         raise UserError(
             "plot draws one recording, and this is a folder; name a file in it, or leave out "
@@ -103,7 +105,7 @@ def plot(
     from earmark.training.devices import choose_device
 
     chosen = choose_device(device)
-    recogniser = load_recogniser(model, chosen, precision)
+    recogniser = load_recogniser(BUNDLED if model is None else model, chosen, precision)
     shown = recogniser.features
 
     features = Envelope(shown.clock)
@@ -152,14 +154,8 @@ def _plot_training(trained: Path, out: Path) -> DrawnTraining:
                 "model, and a copy of the model alone leaves it behind",
                 where=trained,
             )
-    elif trained.suffix == ".jsonl":
-        logs = {"": trained}
     else:
-        raise UserError(
-            "to draw a recording give its --model; without, a model folder or the log.jsonl of a "
-            "training is drawn",
-            where=trained,
-        )
+        logs = {"": trained}
     curves = [_curve(name, log) for name, log in logs.items()]
     model = trained.resolve() if trained.is_dir() else trained.resolve().parent.parent
     draw_curves(out, curves, f"Training of {model.name}")

@@ -18,6 +18,7 @@ from filelock import FileLock, Timeout
 
 from earmark.config import Precision
 from earmark.errors import UserError
+from earmark.model.hub import BUNDLED
 from earmark.tasks.progress import counted, say
 from earmark.tasks.recordings import made_folder
 
@@ -31,7 +32,7 @@ _LAST_SECONDS = 5
 
 def serve(
     *,
-    model: Sequence[Path],
+    model: Sequence[Path] = (BUNDLED,),
     audio: Sequence[Path] = (),
     work: Path = Path("earmark-review"),
     host: str = "127.0.0.1",
@@ -47,7 +48,7 @@ def serve(
     uploaded goes with it.
 
     Args:
-        model: model folders, or hf://USER/NAME.
+        model: model folders, or hf://USER/NAME; without, the one in the box.
         audio: recordings, and folders that are searched; others can be uploaded.
         work: the folder that keeps reviews and probabilities; of one server at a time.
         host: the address to listen at; 0.0.0.0 for all of this machine, which needs a token.

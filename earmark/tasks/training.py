@@ -8,6 +8,7 @@ from pathlib import Path
 
 from earmark.config import merge, parse_assignments
 from earmark.errors import UserError
+from earmark.model.hub import refuse_to_write
 from earmark.recipes import DEFAULT as DEFAULT_RECIPE
 from earmark.recipes import systems
 from earmark.tasks.progress import console
@@ -51,6 +52,7 @@ def train(
     out: Path,
     validation: str | None = None,
     tune: Path | None = None,
+    negatives: Path | None = None,
     recipe: str = DEFAULT_RECIPE,
     from_: Path | None = None,
     keep_classes: bool = False,
@@ -81,9 +83,13 @@ def train(
             shortest lengths are tuned only on a strong table.
         tune: a strong table on which frame thresholds, gaps and shortest lengths are tuned,
             where ``validation`` has no times.
+        negatives: a folder of recordings, none of them learnt from, that hold none of the classes:
+            on these, and on those that a strong table lists without events, false events are
+            counted and, with ``tuning.max_false_events_per_hour``, bounded.
         recipe: a recipe's name, or a TOML file of settings.
-        from_: a model folder to start from: its features, network and weights, and a third of
-            its learning rate. Classes of the same name go on from what it knows of them.
+        from_: a model folder to start from, or ``bundled`` for the model in the box: its features,
+            network and weights, and a third of its learning rate. Classes of the same name go on
+            from what it knows of them.
         keep_classes: of that model, also the classes that no clip has; of a class that a table
             doesn't name, nothing is known in its clips.
         set: settings of your own, as section.key=value.
@@ -108,6 +114,7 @@ def train(
     arguments = locals() | {"processes": 1}
     if not 0 <= seed < 2**63:
         raise UserError(f"a seed must be at least 0 and below 2**63, came as {seed}")
+    refuse_to_write(out)
     own = parse_assignments(set)
     if fuse_epochs is not None:
         own = merge(own, {"training": {"fuse_epochs": fuse_epochs}})
@@ -153,6 +160,7 @@ def train(
         seed=seed,
         keep=start.description.class_names if start is not None and keep_classes else (),
     )
+    data = data.with_negatives(negatives, next(iter(settings.values())).tuning)
     if start is not None:
         start.say_classes(data.class_names)
     # Torch takes a second to import: errors in what the user typed should not wait for it.

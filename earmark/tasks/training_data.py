@@ -8,12 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from earmark.audio import AudioError, duration_seconds
+from earmark.config import TuningSettings
 from earmark.data.labels import Clip, find_clips, split
 from earmark.data.places import CONTENTS, VALIDATION, Remote, place
 from earmark.errors import UserError
 from earmark.formats.labels import LabelTable, read_labels
 from earmark.formats.tables import digest
 from earmark.tasks.progress import in_short, say
+from earmark.tasks.recordings import found_recordings
 
 if TYPE_CHECKING:
     from earmark.data.shards import StoredClips
@@ -36,6 +38,8 @@ class HeldOut:
         timed: recordings whose events tune how frames become events.
         timed_described: where these are from, in words.
         digests: the SHA-256 of each table among these, by its name.
+        negatives: recordings that hold none of the classes, on which false events are counted, as
+            on those among ``timed``.
     """
 
     clips: list[Clip]
@@ -44,6 +48,52 @@ class HeldOut:
     timed: list[Clip]
     timed_described: str
     digests: dict[str, str] = field(default_factory=dict)
+    negatives: list[Path] = field(default_factory=list)
+
+    @property
+    def of_events(self) -> bool:
+        """Whether anything is said of events."""
+        return bool(self.timed or self.negatives)
+
+    @property
+    def holds_quiet(self) -> bool:
+        """Whether any recording is known to hold none of the classes."""
+        return bool(self.negatives) or any(not clip.events for clip in self.timed)
+
+    def as_far_as_bounded(self, tuning: TuningSettings) -> TuningSettings:
+        """A model's settings, without their bound where nothing here can keep it, which is said."""
+        if tuning.max_false_events_per_hour is None or self.holds_quiet:
+            return tuning
+        say(
+            "false events are no longer bounded, as the model's were: nothing that is held out "
+            "holds none of the classes; --negatives bounds them again"
+        )
+        return tuning.model_copy(update={"max_false_events_per_hour": None})
+
+    def with_negatives(self, folder: Path | None, tuning: TuningSettings) -> "HeldOut":
+        """The same with the recordings of a folder that hold none of the classes.
+
+        Raises:
+            UserError: false events are to be bounded, and no recording is known to hold nothing; or
+                a table says that one of the folder holds something.
+        """
+        held = self
+        if folder is not None:
+            held = replace(self, negatives=list(found_recordings([folder]).values()))
+            tagged = {clip.path.resolve() for clip in (*self.clips, *self.timed) if clip.labels}
+            if shared := [path for path in held.negatives if path.resolve() in tagged]:
+                raise UserError(
+                    "negatives hold none of the classes, but a table gives this one a tag; take it "
+                    "out of one of the two",
+                    where=shared[0],
+                )
+        if tuning.max_false_events_per_hour is not None and not held.holds_quiet:
+            raise UserError(
+                "tuning.max_false_events_per_hour needs held-out recordings that hold none of the "
+                "classes; give a folder of them with --negatives, or list some without events in "
+                "the strong table"
+            )
+        return held
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,6 +113,23 @@ class TrainingData:
     held: HeldOut
     stored: "StoredClips | None" = None
     held_stored: "StoredClips | None" = None
+
+    def with_negatives(self, folder: Path | None, tuning: TuningSettings) -> "TrainingData":
+        """The same with recordings that hold none of the classes, as ``HeldOut`` has it.
+
+        Raises:
+            UserError: one of these is learnt from.
+        """
+        held = self.held.with_negatives(folder, tuning)
+        learnt = {clip.path.resolve() for clip in self.training}
+        names = set() if self.stored is None else {clip.path.name for clip in self.training}
+        if shared := [p for p in held.negatives if p.resolve() in learnt or p.name in names]:
+            raise UserError(
+                "negatives must not be trained on, but a table of clips to learn from has this "
+                "one; take others",
+                where=shared[0],
+            )
+        return replace(self, held=held)
 
 
 def gather(

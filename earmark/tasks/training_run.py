@@ -6,7 +6,7 @@ import math
 import shutil
 import statistics
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
@@ -20,6 +20,7 @@ from scipy import sparse
 
 from earmark.audio import AudioError, duration_seconds
 from earmark.config import Settings
+from earmark.data.augment import Augmentation
 from earmark.data.clips import ClipFeatures, clip_features
 from earmark.data.labels import Clip, known_matrix, tag_matrix
 from earmark.data.sampler import BalancedSampler, ShardedSampler, ShuffledSampler
@@ -47,6 +48,7 @@ from earmark.tasks.tuned_rules import (
     source_of,
 )
 from earmark.training.checkpoint import load_tensors, restore, save_tensors, training_state
+from earmark.training.course import Course
 from earmark.training.devices import choose_device, choose_precision, keep_freed_memory
 from earmark.training.launch import ALONE, Group
 from earmark.training.loop import Batch, train_epoch
@@ -206,6 +208,8 @@ class TrainingRun:
         ]
         if self.data.held.timed != self.data.held.clips:
             what.append(lines(self.data.held.timed))
+        if self.data.held.negatives:
+            what.append([str(path) for path in self.data.held.negatives])
         if self.start is not None:
             what += [self.start.digest, list(self.data.class_names)]
         return hashlib.sha256(json.dumps(what).encode()).hexdigest()
@@ -375,7 +379,9 @@ class TrainingRun:
             network.load_state_dict(self.start.weights_for(network, self.data.class_names))
         optimiser = torch.optim.Adam(network.parameters(), training.learning_rate)
         sampler = self._sampler()
-        log = self._resumed(network, optimiser)
+        course = Course(network, optimiser, training, sampler.batches_per_epoch)
+        log = self._resumed(network, optimiser, course)
+        kept = network if course.averaged is None else course.averaged
         self.group.unite(network)
         for _ in log.epochs:  # the sampler's state is where its draws have led
             for _ in sampler.epoch():
@@ -385,20 +391,25 @@ class TrainingRun:
             what = f"epoch {number} of {training.epochs}"
             self.group.seed_epoch(self.seed, number)
             with progress(what, sampler.batches_per_epoch) as step:
+
+                def after_step(step: Callable[[], None] = step) -> None:
+                    course.after_step()
+                    step()
+
                 loss = train_epoch(
                     network,
-                    self._batches(sampler),
+                    self._batches(sampler, number),
                     optimiser,
                     precision=self.precision,
                     group=self.group,
-                    after_step=step,
+                    after_step=after_step,
                 )
-            self._check_finite(network)
-            score = self._validate(network)
+            self._check_finite(kept)
+            score = self._validate(kept)
             epoch = Epoch(number, loss, score, time.monotonic() - started)
             log.add(epoch, training.fuse_epochs)
             if self.group.rank == 0:
-                self._save(network, optimiser, log)
+                self._save(network, optimiser, course, log)
             shown = "" if score is None else f", validation mAP {score:.3f}"
             left = (training.epochs - number) * statistics.median(e.seconds for e in log.epochs)
             then = f", {lasting(left)} left" if left else ""
@@ -409,13 +420,14 @@ class TrainingRun:
         training, tags = self.settings.training, self._training.tags
         size, most, stored = training.batch_size, training.open_shards, self.data.stored
         ratio = training.balance_ratio if training.balance else None
+        least = training.min_epoch_clips
         sampler: BalancedSampler | ShardedSampler
         if stored is not None and len(np.unique(stored.shard_of)) > most:
-            sampler = ShardedSampler(tags, stored.shard_of, most, size, ratio, self.seed)
+            sampler = ShardedSampler(tags, stored.shard_of, most, size, ratio, self.seed, least)
         elif ratio is None:
-            return ShuffledSampler(tags.shape[0], size, self.seed)
+            return ShuffledSampler(tags.shape[0], size, self.seed, least)
         else:
-            sampler = BalancedSampler(tags, size, ratio, self.seed)
+            sampler = BalancedSampler(tags, size, ratio, self.seed, least)
         if ratio is None:
             return sampler
         drawn = sampler.draw_probabilities[:-1] > 0  # of a class that is kept there are no clips
@@ -427,22 +439,32 @@ class TrainingRun:
         return sampler
 
     def _batches(
-        self, sampler: BalancedSampler | ShuffledSampler | ShardedSampler
+        self, sampler: BalancedSampler | ShuffledSampler | ShardedSampler, epoch: int
     ) -> Iterator[Batch]:
+        """The batches of an epoch, changed at random as the settings say."""
+        augment = Augmentation(self.settings.augmentation, self._draws(epoch))
         known, clips = self._training.known, self._training.features
         for of_all in sampler.epoch():
             if isinstance(sampler, ShardedSampler) and isinstance(clips, ShardedFeatures):
                 clips.hold(sampler.open)
             numbers = self.group.part(of_all)
             features, lengths = self._features(numbers)
-            cells = len(of_all) * len(self.data.class_names) if known is None else known[of_all].nnz
-            yield Batch(
+            frames = None if lengths is None else torch.from_numpy(lengths)
+            changed, tags, told = augment(
                 torch.from_numpy(features),
-                None if lengths is None else torch.from_numpy(lengths),
+                frames,
                 _dense(self._training.tags[numbers]),
                 None if known is None else _dense(known[numbers]),
-                None if self.group.size == 1 else cells,
             )
+            cells = len(of_all) * len(self.data.class_names)
+            if told is not None:
+                cells = int(self.group.sum(told.sum()))
+            yield Batch(changed, frames, tags, told, None if self.group.size == 1 else cells)
+
+    def _draws(self, epoch: int) -> torch.Generator:
+        """What an epoch's changes are drawn from, on this process."""
+        parts = np.random.SeedSequence([self.seed, epoch, self.group.rank, 1])
+        return torch.Generator().manual_seed(int(parts.generate_state(1, np.uint64)[0] >> 1))
 
     def _features(
         self, numbers: NDArray[np.int64]
@@ -452,7 +474,7 @@ class TrainingRun:
             return self._training.features.batch(numbers)
         return np.zeros((0, 1, self.settings.features.mel_bands), np.float32), None
 
-    def _resumed(self, network: Network, optimiser: torch.optim.Optimizer) -> Log:
+    def _resumed(self, network: Network, optimiser: torch.optim.Optimizer, course: Course) -> Log:
         if not self._checkpoint.exists():
             return Log()
         state, notes = load_tensors(self._checkpoint)
@@ -462,21 +484,26 @@ class TrainingRun:
                 "changed; start anew with another --out",
                 where=self.out,
             )
-        restore(state, network, optimiser)
+        restore(state, network, optimiser, course.averaged)
         log = Log([Epoch(**epoch) for epoch in notes["epochs"]], notes["kept"])
+        course.goes_on_after(len(log.epochs))
         say(f"going on after epoch {len(log.epochs)}")
         return log
 
-    def _save(self, network: Network, optimiser: torch.optim.Optimizer, log: Log) -> None:
+    def _save(
+        self, network: Network, optimiser: torch.optim.Optimizer, course: Course, log: Log
+    ) -> None:
         """Checkpoints an epoch; a kill between any two lines loses this epoch at most."""
         number = len(log.epochs)
         if number in log.kept:
-            save_tensors(self._epoch_file(number), network.state_dict(), {})
+            kept = network if course.averaged is None else course.averaged
+            save_tensors(self._epoch_file(number), kept.state_dict(), {})
         notes = {**asdict(log), "features": self._training.features.key}
-        save_tensors(self._checkpoint, training_state(network, optimiser), notes)
-        kept = {self._epoch_file(number) for number in log.kept}
+        state = training_state(network, optimiser, course.averaged)
+        save_tensors(self._checkpoint, state, notes)
+        stay = {self._epoch_file(number) for number in log.kept}
         with writing(self.folder):
-            for file in set(self.folder.glob("epoch_*.safetensors")) - kept:
+            for file in set(self.folder.glob("epoch_*.safetensors")) - stay:
                 file.unlink()
         epochs = [epoch | {"kept": epoch["number"] in log.kept} for epoch in notes["epochs"]]
         lines = "".join(json.dumps(epoch) + "\n" for epoch in epochs)
@@ -546,8 +573,9 @@ class TrainingRun:
         data, decoding, tuning = self.data, self.settings.decoding, self.settings.tuning
         held = self._validation
         earlier = {} if self.start is None else self.start.rules_for(data.class_names)
+        was = {} if self.start is None else self.start.calibration_for(data.class_names)
         if held is None:
-            chosen = choose_untuned(len(data.class_names), decoding, earlier)
+            chosen = choose_untuned(len(data.class_names), decoding, earlier, was)
         else:
             posteriors = np.mean([self._posteriors(n, held.features) for n in networks], axis=0)
             tags, sources = held.tags.toarray(), [source_of(clip) for clip in held.clips]
@@ -561,8 +589,9 @@ class TrainingRun:
                 *sides,
                 known=known,
                 earlier=earlier,
+                was=was,
             )
-        if not data.held.timed:
+        if not data.held.of_events:
             return chosen
         draft = bundle.Bundle(self._describe(log, chosen), tuple(networks))
         recogniser = SystemRecogniser(draft, self.device, "auto")
@@ -596,6 +625,7 @@ class TrainingRun:
                 seconds=sum(epoch.seconds for epoch in log.epochs),
             ),
             self.licence if self.start is None else self.start.licence_with(self.licence),
+            chosen.calibration,
         )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from earmark.config import ClassDecoding, Settings, merge, settings_from
+from earmark.config import ClassCalibration, ClassDecoding, Settings, merge, settings_from
 from earmark.errors import UserError
 from earmark.features import Normaliser
 from earmark.formats.tables import digest
@@ -60,7 +60,8 @@ class Start:
         base = self.description.settings.model_dump(mode="json")
         for section in ("features", "network"):
             for key, value in own.get(section, {}).items():
-                if key in base[section] and base[section][key] != value:
+                # Where a list may stand, a single value is a list of one.
+                if key in base[section] and base[section][key] not in (value, [value]):
                     raise UserError(
                         f"with --from, features and network are the model's: {section}.{key} is "
                         f"{base[section][key]}, came as {value}; leave it out, or train without "
@@ -69,7 +70,9 @@ class Start:
         rate = base["training"]["learning_rate"]
         if not self.description.training.started_from:  # else it has fallen already
             rate /= SLOWER
-        return settings_from(merge(merge(base, {"training": {"learning_rate": rate}}), own))
+        base["training"]["learning_rate"] = rate
+        base["tuning"]["max_false_events_per_hour"] = None  # of recordings that aren't here
+        return settings_from(merge(base, own))
 
     def weights_for(self, network: Network, names: Sequence[str]) -> dict[str, Tensor]:
         """Its weights, and of new classes a fresh network's, for the classes ``names``."""
@@ -86,6 +89,13 @@ class Start:
             for k, name in enumerate(names)
             if name in of_model
         }
+
+    def calibration_for(self, names: Sequence[str]) -> dict[int, ClassCalibration]:
+        """What those rules are for, likewise."""
+        classes = dict(
+            zip(self.description.class_names, self.description.calibration.classes, strict=False)
+        )
+        return {k: classes[name] for k, name in enumerate(names) if name in classes}
 
     def licence_with(self, licence: str) -> str:
         """The licences of all that was learnt from."""

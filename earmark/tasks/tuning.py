@@ -48,12 +48,15 @@ def tune(
     audio: Path,
     target: Target | None = None,
     precision: float | None = None,
+    max_false_events_per_hour: float | None = None,
+    negatives: Path | None = None,
     skip_missing: bool = False,
     device: str = "auto",
 ) -> Tuned:
     """Chooses anew how a model decides, on labels it wasn't trained on; its weights stay.
 
-    The model folder is changed in place. Of labels without times only the tag thresholds are
+    The model folder is changed in place. Probabilities are calibrated anew, too, unless the model's
+    ``tuning.calibrate`` is false. Of labels without times only the tag thresholds are
     tuned, and events stay as they are.
 
     Args:
@@ -64,6 +67,10 @@ def tune(
             without, what the model was tuned for so far. Tags are tuned for F1.
         precision: instead, the highest recall at this precision, of tags and of segments, class by
             class.
+        max_false_events_per_hour: the best rules of those that find at most so many events, of all
+            classes together, in recordings that hold none of them.
+        negatives: a folder of such recordings; those that a strong table lists without events are
+            such ones, too.
         skip_missing: leaves out clips whose audio is missing.
         device: auto, cpu, cuda or mps.
 
@@ -72,6 +79,7 @@ def tune(
     """
     from earmark.inference.fusion import load_recogniser
     from earmark.model.bundle import FusedDescription, read_description, save_description
+    from earmark.model.hub import refuse_to_write
     from earmark.outputs.card import card, earlier_card
     from earmark.tasks.training_data import held_out
     from earmark.tasks.tuned_rules import choose
@@ -79,13 +87,18 @@ def tune(
 
     if target is not None and precision is not None:
         raise UserError("--target and --precision exclude each other; give one of them")
+    refuse_to_write(model)
     description = read_description(model)
     if isinstance(description, FusedDescription):
         tuning, decoding = description.tuning_settings, description.decoding_settings
     else:
         tuning, decoding = description.settings.tuning, description.settings.decoding
-    tuning = _changed(tuning, target, precision)
-    held = held_out(labels, audio, skip_missing)
+    tuning = _changed(tuning, target, precision, max_false_events_per_hour)
+    free = tuning.model_copy(update={"max_false_events_per_hour": None})
+    held = held_out(labels, audio, skip_missing).with_negatives(negatives, free)
+    if max_false_events_per_hour is None:
+        tuning = held.as_far_as_bounded(tuning)
+    held = held.with_negatives(None, tuning)
     known = description.class_names
     names = {name for clip in held.clips for name in clip.labels}
     if unknown := sorted(names.difference(known)):
@@ -102,7 +115,6 @@ def tune(
         )
     recogniser = load_recogniser(model, choose_device(device), "auto")
     chosen = choose(recogniser, held, decoding, tuning, better=True)
-    rules = tuple(chosen.rules)
     how: dict[str, Any] = {
         "thresholds": chosen.note,
         "tuned_on": held.digests,
@@ -110,23 +122,31 @@ def tune(
         "judged": chosen.judged,
     }
     if isinstance(description, FusedDescription):
-        changes = {"decoding": rules, "tuning_settings": tuning, **how}
+        changes = {"tuning_settings": tuning, **how}
     else:
         settings = description.settings.model_copy(update={"tuning": tuning})
         training = description.training.model_copy(update=how)
-        changes = {"decoding": rules, "settings": settings, "training": training}
+        changes = {"settings": settings, "training": training}
+    changes |= {"decoding": tuple(chosen.rules), "calibration": chosen.calibration}
     description = description.model_copy(update=changes)
     save_description(model, description, card(description, earlier_card(model)))
     return Tuned(model, chosen.note, chosen.before, chosen.scores)
 
 
 def _changed(
-    tuning: TuningSettings, target: Target | None, precision: float | None
+    tuning: TuningSettings,
+    target: Target | None,
+    precision: float | None,
+    max_false_events_per_hour: float | None,
 ) -> TuningSettings:
-    """The settings with another target or precision, if one is given."""
-    if target is None and precision is None:
-        return tuning
-    other = {"target": target or "segment_f1", "precision": precision}
+    """The settings with another target, precision or bound, if one is given."""
+    other: dict[str, Any] = {}
+    if target is not None or precision is not None:
+        other = {"target": target or "segment_f1", "precision": precision}
+        if target not in (None, "segment_f1", "event_f1"):  # of which each class has its own rule
+            other["one_rule"] = False
+    if max_false_events_per_hour is not None:
+        other["max_false_events_per_hour"] = max_false_events_per_hour
     try:
         return TuningSettings.model_validate(tuning.model_dump() | other)
     except ValidationError as error:

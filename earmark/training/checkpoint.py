@@ -27,9 +27,13 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
         raise UserError(f"is not a readable file of tensors ({error})", where=path) from error
 
 
-def training_state(network: nn.Module, optimiser: torch.optim.Optimizer) -> dict[str, Tensor]:
-    """All that the next step depends on: weights, moments of the optimiser, random state."""
+def training_state(
+    network: nn.Module, optimiser: torch.optim.Optimizer, averaged: nn.Module | None = None
+) -> dict[str, Tensor]:
+    """All that the next step depends on: weights, moments, averaged weights, random state."""
     state = {f"network/{name}": tensor for name, tensor in network.state_dict().items()}
+    if averaged is not None:
+        state |= {f"averaged/{name}": tensor for name, tensor in averaged.state_dict().items()}
     for index, moments in optimiser.state_dict()["state"].items():
         for name, value in moments.items():
             state[f"optimiser/{index}/{name}"] = torch.as_tensor(value)
@@ -39,11 +43,17 @@ def training_state(network: nn.Module, optimiser: torch.optim.Optimizer) -> dict
     return state
 
 
-def restore(state: dict[str, Tensor], network: nn.Module, optimiser: torch.optim.Optimizer) -> None:
-    """Puts network, optimiser and random state back to where ``training_state`` saw them."""
-    network.load_state_dict(
-        {name.removeprefix("network/"): t for name, t in state.items() if name[0] == "n"}
-    )
+def restore(
+    state: dict[str, Tensor],
+    network: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    averaged: nn.Module | None = None,
+) -> None:
+    """Puts all of them back to where ``training_state`` saw them."""
+    for part, module in (("network/", network), ("averaged/", averaged)):
+        if module is not None:
+            own = {n.removeprefix(part): t for n, t in state.items() if n.startswith(part)}
+            module.load_state_dict(own)
     moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in state.items():
         if name.startswith("optimiser/"):

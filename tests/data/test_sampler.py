@@ -9,8 +9,14 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from scipy import sparse
 
-from earmark.data.sampler import BalancedSampler, ShuffledSampler, class_weights
+from earmark.data.sampler import (
+    BalancedSampler,
+    ShardedSampler,
+    ShuffledSampler,
+    class_weights,
+)
 from earmark.formats.labels import read_labels
 
 
@@ -183,3 +189,15 @@ def test_positive_shares_are_what_batches_hold():
     held = [tags[batch].mean(axis=0) for _ in range(2000) for batch in sampler.epoch()]
     assert np.mean(held, axis=0) == pytest.approx(sampler.positive_shares, abs=0.02)
     assert sampler.positive_shares == pytest.approx([0.75, 0.375])
+
+
+@pytest.mark.parametrize(("least", "batches"), [(1, 3), (12, 3), (13, 4), (40, 10)])
+def test_few_clips_make_an_epoch_that_is_long_enough(least, batches):
+    tags = np.eye(10, dtype=bool)
+    balanced = BalancedSampler(tags, 4, 5, seed=0, min_clips=least)
+    plain = ShuffledSampler(10, 4, seed=0, min_clips=least)
+    shards = np.arange(10, dtype=np.int32) // 2
+    sharded = ShardedSampler(sparse.csr_array(tags), shards, 2, 4, 5, seed=0, min_clips=least)
+    for sampler in (balanced, plain, sharded):
+        assert sampler.batches_per_epoch == batches
+        assert [len(batch) for batch in sampler.epoch()] == [4] * batches

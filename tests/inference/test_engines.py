@@ -93,8 +93,16 @@ def test_all_lengths_are_as_plain_torch(make, dtype, pooling, activation):
 @pytest.mark.parametrize("recurrent", ["gru", "gated_gru", "none"])
 def test_all_kinds_are_as_plain_torch(make, kind, recurrent):
     networks = [
-        network(seed, localisation=kind, recurrent=recurrent, kernel_size=5, frequency_pooling=pool)
-        for seed, pool in enumerate([(2, 2, 2), (3, 1, 3)])
+        network(
+            seed,
+            localisation=kind,
+            recurrent=recurrent,
+            kernel_size=5,
+            filters=filters,
+            frequency_pooling=pool,
+            background=kind == "max",
+        )
+        for seed, (filters, pool) in enumerate([((4, 8, 6), (2, 2, 2)), (8, (3, 1, 3))])
     ]
     given = windows(33, count=3)
     expected = TorchEngine(networks, CPU, 1)(given)

@@ -8,7 +8,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from earmark.config import ClassDecoding, DecodingSettings, FeatureSettings
+from earmark.calibration import calibrated
+from earmark.config import (
+    ClassCalibration,
+    ClassDecoding,
+    DecodingSettings,
+    FeatureSettings,
+    LogitLine,
+)
 from earmark.errors import UserError
 from earmark.inference.fusion import FusedRecogniser, check_classes, mean_rules
 from earmark.inference.recogniser import Recogniser
@@ -41,7 +48,7 @@ class Told(Recogniser):
         self.track = track
         self.cuts = [0, *cuts, len(track.probabilities)]
 
-    def blocks(self, recording, *, rate_hz=None) -> Iterator[ScoreTrack]:
+    def raw_blocks(self, recording, *, rate_hz=None) -> Iterator[ScoreTrack]:
         for start, stop in zip(self.cuts, self.cuts[1:], strict=False):
             last = stop == self.cuts[-1]
             yield replace(
@@ -159,3 +166,32 @@ def test_boxes_and_runs_are_not_mixed() -> None:
     assert mean.threshold == pytest.approx(1 / 3)
     (mean,) = mean_rules([[rule(0.2)], [boxes[0]]])
     assert (mean.step_seconds, mean.merge_ratio) == (0.0, rule().merge_ratio)
+
+
+def test_members_are_calibrated_before_their_mean_and_it_after() -> None:
+    clock = FrameClock(1000, 64, 40)
+    said = [track(clock, 900, seed) for seed in range(2)]
+    of_one = [
+        ClassCalibration(clips=LogitLine(scale=2), frames=LogitLine(shift=1)),
+        ClassCalibration(),
+    ]
+    of_mean = [
+        ClassCalibration(),
+        ClassCalibration(clips=LogitLine(shift=-1), frames=LogitLine(scale=0.5)),
+    ]
+    members = [Told(said[0]).with_calibration(of_one), Told(said[1])]
+    fused = FusedRecogniser(members, calibration=of_mean)
+    found = fused.scores("any")
+    for name, kind in (("probabilities", "frames"), ("local_tags", "clips"), ("tags", "clips")):
+        one, other = (getattr(of, name) for of in said)
+        mean = np.mean([calibrated([getattr(c, kind) for c in of_one], one), other], axis=0)
+        expected = calibrated([getattr(c, kind) for c in of_mean], mean)
+        np.testing.assert_allclose(getattr(found, name), expected, rtol=1e-6)
+    assert fused.tag("any")["siren"] == pytest.approx(float(found.tags[1]))
+
+    own_alone = fused.with_calibration(()).scores("any").tags
+    np.testing.assert_allclose(own_alone[0], found.tags[0])
+    assert own_alone[1] > found.tags[1]
+    raw = fused.uncalibrated().scores("any")
+    assert np.array_equal(raw.tags, FusedRecogniser([Told(of) for of in said]).scores("any").tags)
+    assert np.array_equal(fused.scores("any").tags, found.tags)  # which stays as it was

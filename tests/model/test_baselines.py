@@ -90,6 +90,7 @@ COARSER = {
     "gated-crnn-logmel-at": 8,
     "gated-crnn-mfcc-at": 8,
     "gated-crnn-small": 4,
+    "best-small": 4,
 }
 """Feature frames in one frame of the output, where it isn't one."""
 

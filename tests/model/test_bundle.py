@@ -116,10 +116,15 @@ def test_saving_again_replaces_the_whole(folder):
 
 def test_a_folder_without_a_model_is_named(tmp_path):
     assert message(tmp_path).endswith("(it has no model.json); `earmark train` makes one")
-    assert message(tmp_path / "nowhere").startswith(f"{tmp_path / 'nowhere'}: is not a model")
+    assert message(tmp_path / "nowhere") == f"{tmp_path / 'nowhere'}: there is no such model folder"
     (tmp_path / "training").mkdir()
     (tmp_path / "training" / "run.json").write_text("{}")
     assert message(tmp_path).endswith("finish its training: `earmark train ... --resume`")
+
+
+def test_a_misspelt_model_folder_has_a_suggestion(folder):
+    wrong = folder.with_name(folder.name + "s")
+    assert message(wrong).endswith(f"no such model folder; did you mean {folder}?")
 
 
 @pytest.mark.parametrize("version", [0, 2, "1", None])
@@ -128,7 +133,7 @@ def test_another_format_version_is_refused(folder, version):
     assert f"format_version must be 1, came as {version!r}" in message(folder)
 
 
-@pytest.mark.parametrize("key", list(bundle.Description.model_fields))
+@pytest.mark.parametrize("key", [k for k in bundle.Description.model_fields if k != "calibration"])
 def test_a_missing_key_is_named(folder, key):
     edit(folder, lambda raw: raw.pop(key))
     said = message(folder, read_description)
@@ -140,13 +145,32 @@ SETTINGS = [
     (section, key)
     for section, keys in SMALL.model_dump(mode="json").items()
     for key in [None, *keys]
-    if section != "training" or key is None
+    if section not in bundle.TOLD and key not in bundle.LATER
 ]
 
 
-def test_a_model_of_before_a_setting_of_training_is_read(folder):
-    edit(folder, lambda raw: raw["settings"]["training"].pop("open_shards"))
-    assert read_description(folder).settings.training == SMALL.training
+@pytest.mark.parametrize(
+    ("section", "key"),
+    [("training", "open_shards"), ("augmentation", "shift"), ("tuning", "calibrate")],
+)
+def test_a_model_of_before_a_setting_of_training_or_tuning_is_read(folder, section, key):
+    edit(folder, lambda raw: raw["settings"][section].pop(key))
+    assert read_description(folder).settings == SMALL
+
+
+def test_a_model_of_before_augmentation_or_a_background_is_read(folder):
+    edit(folder, lambda raw: raw["settings"].pop("augmentation"))
+    edit(folder, lambda raw: raw["settings"]["network"].pop("background"))
+    assert read_description(folder).settings == SMALL
+    assert load(folder).networks
+
+
+def test_a_model_of_before_calibration_stays_as_it_is(folder):
+    edit(folder, lambda raw: raw.pop("calibration"))
+    assert read_description(folder).calibration == bundle.Calibration()
+    line = {"scale": 2.0, "shift": 1.0}
+    edit(folder, lambda raw: raw.update(calibration={"classes": [{"clips": line}]}))
+    assert f"calibration.classes needs {len(NAMES)} entries" in message(folder)
 
 
 @pytest.mark.parametrize(("section", "key"), SETTINGS)

@@ -105,19 +105,23 @@ def test_the_gated_recurrent_layer_is_a_product():
     assert size(layer) == 2 * size(BiGru(5, 3))
 
 
-FORMS = [
-    {"time_pooling": pooling, "recurrent": recurrent}
-    for pooling in (SED, AT)
-    for recurrent in ("gru", "gated_gru", "none")
-] + [
-    {"time_pooling": pooling, "localisation": kind, "activation": activation}
-    for pooling, kind, activation in [
-        (AT, "max", "gated"),
-        (SED, "mean", "relu"),
-        ((3, 1, 2), "linear_softmax", "gated"),
-        ((2, 1, 1), "attention_over_time", "relu"),
+FORMS = (
+    [
+        {"time_pooling": pooling, "recurrent": recurrent}
+        for pooling in (SED, AT)
+        for recurrent in ("gru", "gated_gru", "none")
     ]
-]
+    + [
+        {"time_pooling": pooling, "localisation": kind, "activation": activation}
+        for pooling, kind, activation in [
+            (AT, "max", "gated"),
+            (SED, "mean", "relu"),
+            ((3, 1, 2), "linear_softmax", "gated"),
+            ((2, 1, 1), "attention_over_time", "relu"),
+        ]
+    ]
+    + [{"time_pooling": AT, "background": True}]
+)
 each_form = pytest.mark.parametrize("form", FORMS, ids=lambda f: "-".join(map(str, f.values())))
 
 
@@ -293,6 +297,7 @@ def test_every_number_of_the_settings_is_read():
     base = size(network())
     for change in (
         {"filters": 5},
+        {"filters": (4, 4, 5)},
         {"kernel_size": 5},
         {"layers_per_block": 1},
         {"time_pooling": (1,), "frequency_pooling": (2,)},
@@ -302,5 +307,33 @@ def test_every_number_of_the_settings_is_read():
         {"recurrent": "none"},
         {"activation": "relu"},
         {"localisation": "mean"},
+        {"background": True},
     ):
         assert size(network(**change)) != base, change
+
+
+def test_each_block_has_its_number_of_filters():
+    made = network(filters=(2, 3, 5), layers_per_block=2)
+    assert [layer.norm.num_features // 2 for layer in made.layers] == [2, 2, 3, 3, 5, 5]
+    same, alike = network(filters=4), network(filters=(4, 4, 4))
+    assert [p.shape for p in same.parameters()] == [p.shape for p in alike.parameters()]
+    with pytest.raises(ValueError, match="one number, or one a block"):
+        CrnnSettings(filters=(4, 5))
+
+
+def test_the_background_is_the_level_that_a_fifth_of_the_clip_lies_below():
+    made = network(background=True)
+    batch = features(2, 20, BANDS)
+    maps = made.maps(batch, torch.tensor([20, 11]))
+    assert torch.equal(maps[:, 0], batch)
+    for clip, length, of_clip in zip(maps, (20, 11), batch, strict=True):
+        level = np.sort(of_clip[:length].numpy(), axis=0)[length // 5]
+        assert np.array_equal(clip[1, :length].numpy(), of_clip[:length].numpy() - level)
+    assert torch.equal(made.maps(batch, None), made.maps(batch, torch.tensor([20, 20])))
+    # What lasts is gone, whatever its level; what is brief stays as loud as it is above that.
+    steady = torch.full((1, 20, BANDS), 3.0)
+    steady[:, 7:9] += 2
+    above = made.maps(steady, None)[0, 1]
+    brief = torch.zeros(20, BANDS)
+    brief[7:9] = 2
+    assert torch.equal(above, brief)

@@ -23,6 +23,7 @@ NETWORKS = {
     "mean, pooled by 3": {"localisation": "mean", "time_pooling": [3, 1, 1]},
     "relu": {"activation": "relu", "recurrent": "none"},
     "gated_gru": {"recurrent": "gated_gru"},
+    "background": {"background": True, "filters": [4, 6, 8]},
     "context_mlp": {
         "kind": "context_mlp",
         "context_frames": 5,

@@ -1,0 +1,218 @@
+"""Systems compared over all five rotations of the test fold, with intervals by source clips.
+
+    python -m benchmarks.rotations --data DATA --out build/rotations --page RESULTS.md
+
+mixes the scenes of ``benchmarks/b1.toml`` five times, a fold of ESC-10 as the test each time and
+the one before it for validation, trains each of its systems with several seeds on each, and
+counts right and wrong in every test scene. Intervals are of draws of the source clips, of all
+folds together, which bring their scenes along. It goes on where it was stopped, several of it
+share the work, and the page says of which runs it is.
+"""
+
+import argparse
+import csv
+import json
+import math
+import os
+import tomllib
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+from numpy.typing import NDArray
+
+from benchmarks.accuracy import HERE, make_scenes, train
+from benchmarks.claims import claimed
+from benchmarks.pages import check, made_on, put
+from earmark.formats.labels import read_labels
+from earmark.inference.fusion import load_recogniser
+from earmark.metrics.bootstrap import LEVEL, RESAMPLES
+from earmark.metrics.segments import SegmentEvidence
+from earmark.metrics.tagging import TaggingEvidence
+
+FOLDS = 5
+COUNTS = ("tag_tp", "tag_fp", "tag_fn", "tp", "fp", "fn", "errors")
+
+
+def rotated(plan: Mapping[str, Any], fold: int) -> dict[str, Any]:
+    """The plan with another test fold; the one before it is for validation, the rest to learn."""
+    held = (fold - 2) % FOLDS + 1
+    rest = [str(other) for other in range(1, FOLDS + 1) if other not in (fold, held)]
+    folds = {"train": ",".join(rest), "validation": str(held), "test": str(fold)}
+    sets = {name: {**plan["sets"][name], "folds": folds[name]} for name in folds}
+    return {**plan, "sets": sets}
+
+
+def counted(model: Path, scenes: Path) -> dict[str, Any]:
+    """Right and wrong tags and segments of every scene, by name; the sums of ``COUNTS``."""
+    recogniser = load_recogniser(model, precision="auto")
+    names = recogniser.class_names
+    rows = read_labels(scenes / "strong.tsv").rows
+    tags = np.array([[name in row.labels for name in names] for row in rows])
+    given, found = [], {}
+    for row in rows:
+        path = scenes / "audio" / row.filename
+        given.append(list(recogniser.tag(path).values()))
+        found[row.filename] = recogniser.detect(path)
+    thresholds = [rule.tag_threshold for rule in recogniser.rules]
+    tagging = TaggingEvidence(tags, np.array(given), thresholds, names)
+    events = {row.filename: list(row.events or ()) for row in rows}
+    segments = SegmentEvidence(events, found, names)
+    counts: dict[str, list[int]] = {name: [] for name in COUNTS}
+    for alone in np.eye(len(rows), dtype=np.int64):
+        of_tags, of_segments = tagging.scores(alone).micro, segments.scores(alone)
+        overall = of_segments.overall
+        errors = of_segments.substitutions + of_segments.deletions + of_segments.insertions
+        for name, count in zip(
+            COUNTS,
+            (of_tags.tp, of_tags.fp, of_tags.fn, overall.tp, overall.fp, overall.fn, errors),
+            strict=True,
+        ):
+            counts[name].append(int(count))
+    return {"scenes": [row.filename for row in rows], **counts}
+
+
+def run(plan: Mapping[str, Any], data: Path, out: Path, fold: int, system: str, seed: int) -> None:
+    """One training and its scores, unless it is done or another process is at it."""
+    folder = out / f"fold-{fold}"
+    with claimed(out, f"{system}-{fold}-{seed}") as result:
+        if result is None:
+            return
+        own = rotated(plan, fold)
+        with FileLock(out / "locks" / f"scenes-{fold}"):
+            tables = make_scenes(own, data, folder)
+        own["train"] = {**plan["rotations"][system], "seed": seed}
+        model = folder / f"{system}-{seed}"
+        train(own, tables, model)
+        seconds = json.loads((model / "model.json").read_text(encoding="utf-8"))["training"][
+            "seconds"
+        ]
+        found = counted(model, folder / "test") | {"seconds": seconds}
+        result.write_text(json.dumps(found) + "\n", encoding="utf-8")
+
+
+# -- what came out
+
+
+Runs = dict[tuple[int, int], NDArray[np.int64]]
+"""Of each fold and seed the counts (scenes, COUNTS)."""
+
+
+def runs_of(out: Path, system: str) -> Runs:
+    """What is there of a system."""
+    runs = {}
+    for file in sorted((out / "results").glob(f"{system}-[0-9]*-[0-9]*.json")):
+        name, fold, seed = file.stem.rsplit("-", 2)
+        if name == system:
+            found = json.loads(file.read_text(encoding="utf-8"))
+            runs[int(fold), int(seed)] = np.array([found[name] for name in COUNTS]).T
+    return runs
+
+
+def scores(runs: Runs, weights: Mapping[int, NDArray[np.int64]]) -> NDArray[np.float64]:
+    """Tagging F1, segment F1 and error rate, pooled over the runs."""
+    total = np.sum([weights[fold] @ counts for (fold, _), counts in runs.items()], axis=0)
+    tag_tp, tag_fp, tag_fn, tp, fp, fn, errors = total.astype(np.float64)
+    f1 = 2 * tag_tp / (2 * tag_tp + tag_fp + tag_fn), 2 * tp / (2 * tp + fp + fn)
+    return np.array([*f1, errors / (tp + fn)])
+
+
+def drawn(
+    out: Path, folds: Iterable[int]
+) -> Callable[[np.random.Generator], dict[int, NDArray[np.int64]]]:
+    """Draws of the source clips of folds: how often each test scene is there by them.
+
+    A scene is there as often as its sources are on average, in whole numbers of a common part.
+    """
+    sources: dict[int, list[str]] = {}
+    scenes: dict[int, list[list[str]]] = {}
+    for fold in folds:
+        folder = out / f"fold-{fold}" / "test"
+        rows = [row.filename for row in read_labels(folder / "strong.tsv").rows]
+        with open(folder / "sources.tsv", encoding="utf-8", newline="") as table:
+            listed = list(csv.DictReader(table, delimiter="\t"))
+        sources[fold] = sorted({row["source"] for row in listed})
+        scenes[fold] = [
+            [row["source"] for row in listed if row["filename"] == name] for name in rows
+        ]
+    parts = math.lcm(*(len(own) for of_fold in scenes.values() for own in of_fold))
+    every = [(fold, source) for fold, of in sources.items() for source in of]
+
+    def draw(rng: np.random.Generator) -> dict[int, NDArray[np.int64]]:
+        times = np.bincount(rng.integers(len(every), size=len(every)), minlength=len(every))
+        of_source = dict(zip(every, times.tolist(), strict=True))
+        return {
+            fold: np.array(
+                [sum(of_source[fold, s] for s in own) * (parts // len(own)) for own in of_fold]
+            )
+            for fold, of_fold in scenes.items()
+        }
+
+    return draw
+
+
+def table(plan: Mapping[str, Any], out: Path) -> str:
+    """A row for each system, and one for how each differs from the first on runs of both."""
+    runs = {system: found for system in plan["rotations"] if (found := runs_of(out, system))}
+    head = ["system", "runs", "tagging micro F1", "segment F1", "error rate"]
+    lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
+    if not runs:
+        return "\n".join(lines)
+    draw = drawn(out, sorted({fold for found in runs.values() for fold, _ in found}))
+    rng = np.random.default_rng(0)
+    draws = [draw(rng) for _ in range(RESAMPLES)]
+    once = {fold: np.ones_like(weights) for fold, weights in draws[0].items()}
+
+    def row(name: str, of: Callable[[Mapping[int, NDArray[np.int64]]], Any], count: int) -> str:
+        sides = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
+        ends = np.quantile([of(weights) for weights in draws], sides, axis=0)
+        cells = [f"{v:.3f} ({a:.3f} to {b:.3f})" for v, a, b in zip(of(once), *ends, strict=True)]
+        return f"| {name} | {count} | " + " | ".join(cells) + " |"
+
+    for system, found in runs.items():
+        lines.append(row(system, partial(scores, found), len(found)))
+    first, *others = runs
+    for system in others:
+        keys = runs[system].keys() & runs[first].keys()
+        ours, theirs = ({key: runs[s][key] for key in sorted(keys)} for s in (system, first))
+        if keys:
+            apart = partial(_difference, ours, theirs)
+            lines.append(row(f"{system} less {first}", apart, len(keys)))
+    return "\n".join(lines)
+
+
+def _difference(
+    ours: Runs, theirs: Runs, weights: Mapping[int, NDArray[np.int64]]
+) -> NDArray[np.float64]:
+    return scores(ours, weights) - scores(theirs, weights)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--data", type=Path, default=os.environ.get("EARMARK_DATA"))
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--systems", nargs="+", help="some of those in b1.toml")
+    parser.add_argument("--page", type=Path)
+    arguments = parser.parse_args(argv)
+    if arguments.data is None:
+        parser.error("say where the recordings are: --data, or the variable EARMARK_DATA")
+    check(arguments.page, "rotations")
+    plan = tomllib.loads((HERE / "b1.toml").read_text(encoding="utf-8"))
+    out = arguments.out
+    for seed in range(arguments.seeds):
+        for fold in range(1, FOLDS + 1):
+            for system in arguments.systems or plan["rotations"]:
+                run(plan, Path(arguments.data), out, fold, system, seed)
+    words = f"`python -m benchmarks.rotations ...`; {made_on()}.\n\n"
+    words += table(plan, out)
+    print(words)
+    if arguments.page:
+        put(arguments.page, "rotations", words)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,33 @@
+"""Few labels are drawn as is said, and a row says what came of them."""
+
+import json
+from pathlib import Path
+
+from benchmarks import few_labels
+from benchmarks.rotations import COUNTS
+
+
+def test_more_clips_are_those_of_fewer_and_others(tmp_path: Path) -> None:
+    table = tmp_path / "weak.tsv"
+    table.write_text("filename\tevent_labels\n" + "".join(f"{n}.wav\tdog\n" for n in range(40)))
+
+    def drawn(clips: int, seed: int) -> list[str]:
+        return few_labels.some_labels(table, clips, seed, tmp_path / "o").read_text().splitlines()
+
+    few, more, other = drawn(5, 1), drawn(12, 1), drawn(5, 2)
+    assert few[0] == "filename\tevent_labels"
+    assert len(set(few)) == 6
+    assert set(few) < set(more)
+    assert set(few) != set(other)
+    assert len(drawn(100, 1)) == 41
+
+
+def test_a_row_is_of_the_seeds_that_are_done(tmp_path: Path) -> None:
+    (tmp_path / "results").mkdir()
+    for seed, hits in ((0, 1), (1, 3)):
+        counts = {key: [1, 0] for key in COUNTS} | {"tag_tp": [hits, 0]}
+        (tmp_path / "results" / f"a-20-{seed}.json").write_text(json.dumps(counts))
+    plan = {"few": {"clips": [20, 50], "systems": {"a": {}, "b": {}}}}
+    (line,) = few_labels.table(plan, tmp_path).splitlines()[2:]
+    f1 = f"{(0.5 + 0.75) / 2:.3f} ± {0.25 / 2**0.5:.3f}"
+    assert line == f"| 20 | 2, 0 | {f1}, 0.500 ± 0.000, 0.500 ± 0.000 |  |"

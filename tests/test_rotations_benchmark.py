@@ -1,0 +1,126 @@
+"""Rotated folds never meet, and counts and draws are what their names say."""
+
+import csv
+import json
+import shutil
+import tomllib
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import Scenes
+
+import earmark
+from benchmarks import rotations
+from benchmarks.claims import claimed
+from earmark.formats.labels import read_labels
+from earmark.metrics.segments import segment_scores
+
+PLAN = tomllib.loads((rotations.HERE / "b1.toml").read_text(encoding="utf-8"))
+
+
+def test_every_fold_is_the_test_once_and_no_two_parts_meet() -> None:
+    tests = []
+    for fold in range(1, 6):
+        sets = rotations.rotated(PLAN, fold)["sets"]
+        parts = [part["folds"].split(",") for part in sets.values()]
+        assert sorted(f for part in parts for f in part) == list("12345")
+        assert sets["train"]["scenes"] == PLAN["sets"]["train"]["scenes"]
+        tests.append(sets["test"]["folds"])
+    assert sorted(tests) == list("12345")
+    own = rotations.rotated(PLAN, 5)["sets"]
+    assert {name: own[name] for name in own} == {name: PLAN["sets"][name] for name in own}
+
+
+def test_counts_add_up_to_the_scores(model: Path, held_out: Scenes) -> None:
+    found = rotations.counted(model, held_out.folder)
+    recogniser = earmark.load(model)
+    rows = read_labels(held_out.strong).rows
+    events = {row.filename: list(row.events or ()) for row in rows}
+    given = {name: recogniser.detect(held_out.audio / name) for name in events}
+    scores = segment_scores(events, given, recogniser.class_names)
+    for name in ("tp", "fp", "fn"):
+        assert sum(found[name]) == getattr(scores.overall, name)
+    assert sum(found["errors"]) == scores.substitutions + scores.deletions + scores.insertions
+    assert sum(found["tag_tp"]) + sum(found["tag_fn"]) == sum(len(row.labels) for row in rows)
+    assert found["scenes"] == list(events)
+
+
+@pytest.fixture
+def out(held_out: Scenes, tmp_path: Path) -> Path:
+    """Results of two systems on five folds, the second one right where the first is wrong."""
+    (tmp_path / "results").mkdir()
+    scenes = len(read_labels(held_out.strong).rows)
+    rng = np.random.default_rng(0)
+    for fold in range(1, 6):
+        shutil.copytree(held_out.folder, tmp_path / f"fold-{fold}" / "test")
+        for system, wrong in (("poor", 5), ("good", 1)):
+            counts = {name: rng.integers(1, 4, scenes).tolist() for name in rotations.COUNTS}
+            for name in ("tag_fp", "fp", "errors"):
+                counts[name] = [wrong] * scenes
+            (tmp_path / "results" / f"{system}-{fold}-0.json").write_text(json.dumps(counts))
+    return tmp_path
+
+
+def test_a_scene_is_there_as_often_as_its_sources_are_drawn(out: Path) -> None:
+    draw = rotations.drawn(out, range(1, 6))
+    weights = [draw(np.random.default_rng(seed)) for seed in range(400)]
+    with open(out / "fold-1" / "test" / "sources.tsv", encoding="utf-8", newline="") as table:
+        rows = list(csv.DictReader(table, delimiter="\t"))
+    names = [row.filename for row in read_labels(out / "fold-1" / "test" / "strong.tsv").rows]
+    # Each equally often in the end, and of a draw as often as its sources are on average.
+    means = np.mean([w[1] for w in weights], axis=0)
+    assert means == pytest.approx(np.full(len(names), means.mean()), rel=0.3)
+    sources = {row["source"] for row in rows}
+    # All scenes of one source alone move together.
+    alone = {name: [r["source"] for r in rows if r["filename"] == name] for name in names}
+    for source in sources:
+        same = [names.index(name) for name, of in alone.items() if of == [source]]
+        for of_draw in weights:
+            assert len({int(of_draw[1][scene]) for scene in same}) <= 1
+
+
+def test_the_table_says_how_systems_differ(out: Path) -> None:
+    plan = {"rotations": {"poor": {}, "good": {}, "missing": {}}}
+    lines = rotations.table(plan, out).splitlines()
+    assert all(line.split("|")[2].strip() == "5" for line in lines[2:])
+    assert [line.split("|")[1].strip() for line in lines[2:]] == ["poor", "good", "good less poor"]
+    poor, good, apart = (line.split("|")[3:6] for line in lines[2:])
+    for place in range(3):
+        values = [float(row[place].split()[0]) for row in (poor, good, apart)]
+        assert values[1] - values[0] == pytest.approx(values[2], abs=0.0015)
+        low, high = (float(end.strip("()")) for end in apart[place].split()[1::2])
+        assert low <= values[2] <= high
+    assert float(apart[1].split()[0]) > 0 > float(apart[2].split()[0])
+
+
+def test_systems_are_compared_on_runs_that_both_have(out: Path) -> None:
+    plan = {"rotations": {"poor": {}, "good": {}}}
+    for fold in (1, 2, 4):
+        (out / "results" / f"good-{fold}-0.json").unlink()
+    shutil.copy(out / "results" / "good-3-0.json", out / "results" / "good-3-1.json")
+    lines = rotations.table(plan, out).splitlines()[2:]
+    assert [line.split("|")[2].strip() for line in lines] == ["5", "3", "2"]
+    assert set(rotations.runs_of(out, "good")) == {(3, 0), (3, 1), (5, 0)}
+
+
+def test_scores_are_of_all_runs_together() -> None:
+    runs = {
+        (1, 0): np.array([[1, 0, 1, 2, 1, 0, 1], [1, 1, 0, 0, 0, 3, 3]]),
+        (2, 0): np.array([[4, 0, 0, 1, 1, 1, 2]]),
+    }
+    weights = {1: np.array([2, 0]), 2: np.array([1])}
+    found = rotations.scores(runs, weights)
+    assert found.tolist() == [12 / 14, 10 / (10 + 3 + 1), 4 / 6]
+
+
+def test_a_result_is_made_once_and_by_one_process(tmp_path: Path) -> None:
+    with claimed(tmp_path, "a") as result:
+        assert result is not None
+        with claimed(tmp_path, "a") as other:
+            assert other is None
+        with claimed(tmp_path, "b") as another:
+            assert another is not None
+        result.write_text("{}")
+    with claimed(tmp_path, "a") as again:
+        assert again is None

@@ -1,0 +1,102 @@
+"""What the search tries is what its rows say, and the base changes nothing."""
+
+import json
+import shutil
+import tomllib
+from dataclasses import fields
+from pathlib import Path
+
+import pytest
+import torch
+from conftest import Scenes
+
+from benchmarks import search
+from earmark.config import settings_from
+from earmark.model.localisation import Localised
+from earmark.recipes import DEFAULT, tables
+from earmark.training.loss import tag_loss
+
+PLAN = tomllib.loads(search.PLAN.read_text(encoding="utf-8"))
+TINY = {
+    "base": {
+        "network": {"filters": 4, "recurrent_units": 4, "time_pooling": [2, 2, 2]},
+        "training": {"epochs": 1, "average_decay": 0.9, "batch_size": 8},
+    }
+}
+
+
+@pytest.mark.parametrize("name", PLAN["rows"])
+def test_every_row_but_the_base_changes_something(name: str) -> None:
+    base, row = search.row_of(PLAN, "base"), search.row_of(PLAN, name)
+    assert base[1] == search.Ideas()
+    assert (row == base) == (name == "base")
+
+
+def test_the_base_is_the_default_recipe_but_for_its_length() -> None:
+    base, _ = search.row_of(PLAN, "base")
+    recipe = settings_from(tables(DEFAULT))
+    assert (base.features, base.augmentation) == (recipe.features, recipe.augmentation)
+    assert base.network == recipe.network
+    shorter = {"epochs": base.training.epochs, "min_epoch_clips": 1}
+    assert base.training == recipe.training.model_copy(update=shorter)
+
+
+def test_every_idea_is_tried() -> None:
+    tried = {idea for row in PLAN["rows"].values() for idea in row.get("ideas", {})}
+    assert tried == {field.name for field in fields(search.Ideas)}
+
+
+def output(classes: int = 3) -> Localised:
+    logits = torch.randn(4, 5, classes, generator=torch.Generator().manual_seed(0))
+    clips = torch.sigmoid(logits.amax(dim=1))
+    return Localised(logits, logits, clips.log(), (1 - clips).log())
+
+
+def test_without_ideas_the_loss_is_the_packages() -> None:
+    tags = torch.eye(4, 3)
+    found, given = search.loss_of(search.Ideas(), output(), tags), output()
+    assert found == tag_loss(given.log_present, given.log_absent, tags)
+    for idea in ({"label_smoothing": 0.1}, {"bootstrap": 0.2}, {"focal": 1.0}):
+        assert search.loss_of(search.Ideas(**idea), output(), tags) != found
+
+
+def test_without_ideas_nothing_is_changed() -> None:
+    features, tags = torch.randn(4, 20, 8), torch.eye(4)
+    draws = torch.Generator().manual_seed(0)
+    assert search.changed(search.Ideas(), features, tags, draws) == (features, tags)
+    for idea in ({"masks": 1}, {"noise": 0.1}, {"mixup": 0.5}):
+        found, its_tags = search.changed(search.Ideas(**idea), features, tags, draws)
+        assert not torch.equal(found, features)
+        assert torch.allclose(its_tags.sum(dim=1), torch.ones(4))
+
+
+def test_a_search_goes_on_where_it_was_stopped(
+    clips: Scenes, held_out: Scenes, tmp_path: Path
+) -> None:
+    for part, scenes in (("train", clips), ("validation", held_out)):
+        folder = tmp_path / "b1" / part
+        folder.mkdir(parents=True)
+        shutil.copytree(scenes.audio, folder / "audio")
+        shutil.copy(scenes.strong, folder / "strong.tsv")
+        shutil.copy(scenes.weak, folder / "weak.tsv")
+    ideas = {"mix_style": 0.5, "teacher": 1.0, "pcen": True, "learned_pooling": True}
+    plan = {
+        **TINY,
+        "rows": {
+            "base": {},
+            "all": {"ideas": ideas | {"attention_layers": 1, "weight_decay": 0.1}},
+        },
+    }
+    out = tmp_path / "out"
+    for name in plan["rows"]:
+        search.run(plan, name, 0, tmp_path / "b1", out)
+    found = {path.name: json.loads(path.read_text()) for path in (out / "results").glob("*.json")}
+    assert set(found) == {"base-0.json", "all-0.json"}
+    assert found["base-0.json"]["tags"] != found["all-0.json"]["tags"]
+    (out / "results" / "base-0.json").write_text(
+        '{"tags": 0.5, "segments": 0.25, "cpu_seconds": 60, "weights": 1}'
+    )
+    search.run(plan, "base", 0, tmp_path / "b1", out)
+    lines = search.table(plan, out).splitlines()
+    assert lines[2] == "| base | 1 | 50.0 ± 0.0 (+0.0) | 25.0 ± 0.0 (+0.0) | 1 | 1 |"
+    assert lines[3].startswith("| all | 1 | ")
