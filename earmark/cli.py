@@ -228,7 +228,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     said = text() if text is not None else result
     if isinstance(said, str) and said:
         try:
-            if sys.stdout.isatty():
+            if sys.stdout is not None and sys.stdout.isatty():
                 said = _shown(said)
             elif isinstance(sys.stdout, TextIOWrapper):
                 sys.stdout.reconfigure(encoding="utf-8")  # as a table in a file is

@@ -26,6 +26,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 AS_THE_PAPER = (
+    "network.background=false",
     "network.localisation=attention",
     "training.schedule=constant",
     "training.average_decay=0",

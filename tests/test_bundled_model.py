@@ -115,7 +115,7 @@ def test_a_folder_of_that_name_can_be_typed(
 def test_it_can_be_named_wherever_a_model_is(noise: Path) -> None:
     names = read_description(BUNDLED).class_names
     assert earmark.load("bundled", "cpu").class_names == names
-    assert "gated-crnn" in info(BUNDLED)
+    assert "best-small" in info(BUNDLED)
     tag(noise, out=Path("tags.csv"), device="cpu")
     Path("reference.tsv").write_text(f"filename\tevent_labels\nnoise.wav\t{names[0]}\n", "utf-8")
     evaluate(Path("reference.tsv"), Path("tags.csv"), thresholds="bundled", extra_classes=True)

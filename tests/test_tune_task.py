@@ -202,7 +202,7 @@ def test_probabilities_are_calibrated(copied: Path, held_out: Scenes) -> None:
     was = read_description(copied).calibration
     tune(copied, held_out.strong, audio=held_out.audio, device="cpu")
     assert read_description(copied).calibration.classes == was.classes
-    assert "calibrated, as before; frames stay" in (copied / "README.md").read_text()
+    assert "calibrated, as before; frames are as" in (copied / "README.md").read_text()
     loss = log_loss(copied, held_out)
 
     edited(copied, calibrate=True)
