@@ -233,9 +233,12 @@ def test_best_f1_equals_sed_scores_eval(data_set, part):
         return
     assert best.counts.f1 == pytest.approx([f1[name] for name in NAMES], abs=1e-9)
     assert best.macro_f1 == pytest.approx(f1["macro_average"], abs=1e-9)
-    assert best.counts.recall == pytest.approx([recall[name] for name in NAMES], abs=1e-9)
+    # Of thresholds with one F1 ours is the highest, at which the least is found; theirs is any.
+    asked = np.array([recall[name] for name in NAMES])
+    tie = best.counts.recall < asked - 1e-9
+    assert best.counts.recall[~tie] == pytest.approx(asked[~tie], abs=1e-9)
     # sed_scores_eval calls the precision of nothing 1.
-    found = best.counts.tp + best.counts.fp > 0
+    found = (best.counts.tp + best.counts.fp > 0) & ~tie
     wanted = np.array([precision[name] for name in NAMES])
     assert best.counts.precision[found] == pytest.approx(wanted[found], abs=1e-9)
     # And the thresholds are where it says so.
