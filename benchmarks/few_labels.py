@@ -20,7 +20,7 @@ import numpy as np
 from benchmarks.accuracy import HERE, options
 from benchmarks.accuracy import run as run_command
 from benchmarks.claims import claimed
-from benchmarks.pages import check, made_on, put
+from benchmarks.pages import check, made_on, tell
 from benchmarks.rotations import COUNTS, counted, scores
 
 
@@ -91,11 +91,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         for clips in plan["few"]["clips"]:
             for system in plan["few"]["systems"]:
                 run(plan, arguments.scenes, out, system, clips, seed)
-    words = f"`python -m benchmarks.few_labels build/rotations/fold-5 ...`; {made_on()}.\n\n"
-    words += table(plan, out)
-    print(words)
-    if arguments.page:
-        put(arguments.page, "few-labels", words)
+    head = f"`python -m benchmarks.few_labels build/rotations/fold-5 ...`; {made_on()}."
+    tell(arguments.page, "few-labels", f"{head}\n\n{table(plan, out)}")
 
 
 if __name__ == "__main__":

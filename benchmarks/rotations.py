@@ -26,7 +26,7 @@ from numpy.typing import NDArray
 
 from benchmarks.accuracy import HERE, make_scenes, train
 from benchmarks.claims import claimed
-from benchmarks.pages import check, made_on, put
+from benchmarks.pages import check, made_on, tell
 from earmark.formats.labels import read_labels
 from earmark.inference.fusion import load_recogniser
 from earmark.metrics.bootstrap import LEVEL, RESAMPLES
@@ -207,11 +207,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         for fold in range(1, FOLDS + 1):
             for system in arguments.systems or plan["rotations"]:
                 run(plan, Path(arguments.data), out, fold, system, seed)
-    words = f"`python -m benchmarks.rotations ...`; {made_on()}.\n\n"
-    words += table(plan, out)
-    print(words)
-    if arguments.page:
-        put(arguments.page, "rotations", words)
+    head = f"`python -m benchmarks.rotations ...`; {made_on()}."
+    tell(arguments.page, "rotations", f"{head}\n\n{table(plan, out)}")
 
 
 if __name__ == "__main__":

@@ -27,7 +27,7 @@ from scipy import sparse
 from torch import Tensor, nn
 
 from benchmarks.claims import claimed
-from benchmarks.pages import check, made_on, put
+from benchmarks.pages import check, made_on, tell
 from earmark import audio
 from earmark.config import Settings, merge, settings_from
 from earmark.data.augment import Augmentation
@@ -38,6 +38,7 @@ from earmark.metrics.tagging import average_precision
 from earmark.model.build import build
 from earmark.model.localisation import Localised, pool
 from earmark.model.network import Network
+from earmark.recipes import tables
 from earmark.training.course import Course
 from earmark.training.devices import choose_precision, keep_freed_memory
 
@@ -298,10 +299,11 @@ def scores(network: Network, clips: Clips) -> dict[str, float]:
 
 
 def row_of(plan: Mapping[str, Any], name: str) -> tuple[Settings, Ideas]:
-    """Settings and ideas of a row: the base's, but for its own."""
+    """Settings and ideas of a row: those of the base, which is a recipe's, but for its own."""
     own = dict(plan["rows"][name])
     ideas = Ideas(**own.pop("ideas", {}))
-    return settings_from(merge(plan["base"], own)), ideas
+    base = merge(tables(plan["recipe"]), plan["base"])
+    return settings_from(merge(base, own)), ideas
 
 
 def run(plan: Mapping[str, Any], name: str, seed: int, folder: Path, out: Path) -> None:
@@ -361,11 +363,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     for seed in range(arguments.seeds):
         for name in arguments.rows or plan["rows"]:
             run(plan, name, seed, arguments.scenes, arguments.out)
-    words = f"`python -m benchmarks.search build/rotations/fold-5 ...`; {made_on()}.\n\n"
-    words += table(plan, arguments.out)
-    print(words)
-    if arguments.page:
-        put(arguments.page, "search", words)
+    head = f"`python -m benchmarks.search build/rotations/fold-5 ...`; {made_on()}."
+    tell(arguments.page, "search", f"{head}\n\n{table(plan, arguments.out)}")
 
 
 if __name__ == "__main__":

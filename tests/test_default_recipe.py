@@ -48,6 +48,7 @@ def test_tags_alone_and_a_bound(bounded: Path, noises: Path, tmp_path: Path) -> 
     assert settings.tuning.one_rule
     assert settings.augmentation.mixed_share > 0
     assert described(bounded).training.recipe == "best-small"
+    assert "averaged over the last steps, of the best" in described(bounded).training.weights
     found = detect(noises, model=bounded, out=tmp_path / "events.csv", device="cpu")
     assert not found.failures
     assert len((tmp_path / "events.csv").read_text().splitlines()) == 1  # 6 s: not one is allowed

@@ -74,6 +74,7 @@ def test_a_scene_is_there_as_often_as_its_sources_are_drawn(out: Path) -> None:
     sources = {row["source"] for row in rows}
     # All scenes of one source alone move together.
     alone = {name: [r["source"] for r in rows if r["filename"] == name] for name in names}
+    assert any(len(set(own)) == 1 for own in alone.values())
     for source in sources:
         same = [names.index(name) for name, of in alone.items() if of == [source]]
         for of_draw in weights:

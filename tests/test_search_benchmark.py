@@ -11,17 +11,16 @@ import torch
 from conftest import Scenes
 
 from benchmarks import search
-from earmark.config import settings_from
 from earmark.model.localisation import Localised
-from earmark.recipes import DEFAULT, tables
 from earmark.training.loss import tag_loss
 
 PLAN = tomllib.loads(search.PLAN.read_text(encoding="utf-8"))
 TINY = {
+    "recipe": "gated-crnn-logmel",
     "base": {
         "network": {"filters": 4, "recurrent_units": 4, "time_pooling": [2, 2, 2]},
         "training": {"epochs": 1, "average_decay": 0.9, "batch_size": 8},
-    }
+    },
 }
 
 
@@ -30,15 +29,6 @@ def test_every_row_but_the_base_changes_something(name: str) -> None:
     base, row = search.row_of(PLAN, "base"), search.row_of(PLAN, name)
     assert base[1] == search.Ideas()
     assert (row == base) == (name == "base")
-
-
-def test_the_base_is_the_default_recipe_but_for_its_length() -> None:
-    base, _ = search.row_of(PLAN, "base")
-    recipe = settings_from(tables(DEFAULT))
-    assert (base.features, base.augmentation) == (recipe.features, recipe.augmentation)
-    assert base.network == recipe.network
-    shorter = {"epochs": base.training.epochs, "min_epoch_clips": 1}
-    assert base.training == recipe.training.model_copy(update=shorter)
 
 
 def test_every_idea_is_tried() -> None:

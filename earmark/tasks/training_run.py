@@ -602,6 +602,10 @@ class TrainingRun:
         counts = dict(zip(names, self._training.tags.sum(axis=0).tolist(), strict=True))
         how = "last" if log.epochs[-1].validation_map is None else "best (by validation mAP)"
         epochs = ", ".join(str(number) for number in log.kept)
+        averaged = self.settings.training.average_decay > 0
+        kind = "mean posteriors" + (
+            ", by weights averaged over the last steps," if averaged else ""
+        )
         return bundle.describe(
             names,
             self.settings,
@@ -617,7 +621,7 @@ class TrainingRun:
                 precision=self.precision,
                 clips=len(self._training.clips),
                 clips_of_class=counts,
-                weights=f"mean posteriors of the {how} epochs: {epochs}",
+                weights=f"{kind} of the {how} epochs: {epochs}",
                 thresholds=chosen.note,
                 tuned_on=self.data.held.digests,
                 validation=chosen.scores,
