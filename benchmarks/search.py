@@ -41,6 +41,8 @@ from earmark.model.network import Network
 from earmark.recipes import tables
 from earmark.training.course import Course
 from earmark.training.devices import choose_precision, keep_freed_memory
+from earmark.training.loop import FRAMES_WEIGH, frame_loss
+from earmark.training.self_labels import changed_with_frames, frame_labels
 
 PLAN = Path(__file__).with_name("search.toml")
 SEGMENT_SECONDS = 1
@@ -240,17 +242,32 @@ def train(settings: Settings, ideas: Ideas, clips: Clips, seed: int) -> Network:
     course = Course(network, optimiser, training, sampler.batches_per_epoch)
     draws = torch.Generator().manual_seed(seed)
     augment = Augmentation(settings.augmentation, draws)
-    autocast = partial(torch.autocast, "cpu", torch.bfloat16, enabled=_fast())
+    autocast = partial(torch.autocast, "cpu", torch.bfloat16, enabled=_precision() == "bfloat16")
     steps = training.epochs * sampler.batches_per_epoch
     for done, numbers in enumerate(_batches(sampler, training.epochs)):
+        if done % sampler.batches_per_epoch == 0:
+            course.begins(done // sampler.batches_per_epoch + 1)
         network.train()
         plain = torch.from_numpy(clips.features[numbers].astype(np.float32))
         told = torch.from_numpy(clips.tags[numbers])
-        features, given, _ = augment(plain, None, told)
+        turned = augment.turned(plain, None)
+        frames = None
+        if course.teacher is None:
+            features, given, _ = augment(turned, None, told)
+        else:
+            of_frames = {"to_one": settings.network.total_time_pooling}
+            heard = frame_labels(
+                course.teacher, turned, None, told, precision=_precision(), **of_frames
+            )
+            features, given, _, frames = changed_with_frames(
+                augment, turned, None, told, None, heard, **of_frames
+            )
         features, given = changed(ideas, features, given, draws)
         with autocast():
             output = network(features)
         loss = loss_of(ideas, output, given)
+        if frames is not None:
+            loss = loss + FRAMES_WEIGH * frame_loss(output.frame_logits, frames)
         part = done / steps
         if ideas.teacher and course.averaged is not None and part > 0.3:
             with torch.no_grad(), autocast():
@@ -261,7 +278,7 @@ def train(settings: Settings, ideas: Ideas, clips: Clips, seed: int) -> Network:
         loss.backward()
         optimiser.step()
         course.after_step()
-    return network if course.averaged is None else course.averaged
+    return course.kept
 
 
 def _batches(
@@ -271,8 +288,8 @@ def _batches(
         yield from sampler.epoch()
 
 
-def _fast() -> bool:
-    return choose_precision("auto", torch.device("cpu")) == "bfloat16"
+def _precision() -> str:
+    return choose_precision("auto", torch.device("cpu"))
 
 
 @torch.inference_mode()
@@ -282,7 +299,7 @@ def scores(network: Network, clips: Clips) -> dict[str, float]:
     tags, segments = [], []
     for start in range(0, len(clips.tags), AT_ONCE):
         features = torch.from_numpy(clips.features[start : start + AT_ONCE].astype(np.float32))
-        with torch.autocast("cpu", torch.bfloat16, enabled=_fast()):
+        with torch.autocast("cpu", torch.bfloat16, enabled=_precision() == "bfloat16"):
             output = network(features)
         tags.append(output.clip_probabilities.numpy())
         parts = output.frame_probabilities.tensor_split(clips.segments.shape[1], dim=1)

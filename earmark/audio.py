@@ -224,13 +224,15 @@ def find_recordings(paths: Sequence[Path]) -> list[tuple[str, Path]]:
 
     A file given by itself is named by its base name, whatever its suffix; one found in a folder
     by its path relative to that folder, with ``/``. Folders are searched to the bottom in sorted
-    order; hidden entries and links back to a folder above are passed over.
+    order; hidden entries and links back to a folder above are passed over. A file that is given
+    again, by itself or in another folder, is taken once.
 
     Raises:
         UserError: a path doesn't exist, a folder holds no audio or can't be searched, or two
             files have one name.
     """
     found: dict[str, Path] = {}
+    taken: set[str] = set()
     for given in paths:
         if given.is_dir():
             below = (name for name in files_below(given) if _suffix(name) in AUDIO_SUFFIXES)
@@ -243,6 +245,10 @@ def find_recordings(paths: Sequence[Path]) -> list[tuple[str, Path]]:
         else:
             raise UserError("there is no such file or folder", where=given)
         for name, path in named:
+            # Links to one file are recordings of their own.
+            if (absolute := os.path.abspath(path)) in taken:
+                continue
+            taken.add(absolute)
             if name in found:
                 raise UserError(
                     f"two recordings would be called '{name}': {found[name]} and {path}; "

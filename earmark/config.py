@@ -105,6 +105,9 @@ class CrnnSettings(Section):
         recurrent: a bidirectional GRU, one that a second one gates, or none.
         recurrent_units: in each direction.
         localisation: how a clip's probability follows from its frames: attention is eqs. 3 and 4.
+        exclusive: whether one class at most sounds at a time, as of one singing bird: the classes
+            then share a frame's probability, and none takes credit for its neighbour. Clips are
+            not mixed then.
         dropout: the share of a block's outputs, and the recurrent layer's, that are set to 0 in
             training.
     """
@@ -124,6 +127,7 @@ class CrnnSettings(Section):
     localisation: Literal["attention", "attention_over_time", "linear_softmax", "mean", "max"] = (
         "attention"
     )
+    exclusive: bool = False
     dropout: float = Field(0.0, ge=0, lt=1)
 
     @model_validator(mode="after")
@@ -276,6 +280,10 @@ class TrainingSettings(Section):
 
     Attributes:
         epochs: how many.
+        frame_share: the share of the epochs, the last ones, in which frames are labelled, too:
+            by what the network of the epochs before hears there of its clip's tags
+            (self-training). Those are the epochs that are kept. For linear_softmax: with other
+            ways from frames to clips a network leaves frames undecided.
         min_epoch_clips: an epoch has as many clips as there are to learn from, but so many at
             least: a few clips come several times.
         batch_size: clips in a step.
@@ -293,6 +301,7 @@ class TrainingSettings(Section):
     """
 
     epochs: int = Field(20, ge=1)
+    frame_share: float = Field(0.0, ge=0, lt=1)
     min_epoch_clips: int = Field(1, ge=1, le=1_000_000)
     batch_size: int = Field(44, ge=1)
     learning_rate: float = Field(1e-3, gt=0)
@@ -304,6 +313,22 @@ class TrainingSettings(Section):
     precision: Precision = "auto"
     max_clip_seconds: float = Field(30.0, gt=0)
     open_shards: int = Field(4, ge=1, le=1024)
+
+    @model_validator(mode="after")
+    def _fits(self) -> "TrainingSettings":
+        with_frames = self.epochs - self.tag_epochs
+        if with_frames and self.fuse_epochs > with_frames:
+            raise ValueError(
+                f"fuse_epochs can be {with_frames} at most, as so many of {self.epochs} epochs "
+                f"have labelled frames, came as {self.fuse_epochs}: raise epochs, or set "
+                "frame_share to 0"
+            )
+        return self
+
+    @property
+    def tag_epochs(self) -> int:
+        """Those that learn from tags alone; the first always does."""
+        return self.epochs - min(round(self.epochs * self.frame_share), self.epochs - 1)
 
 
 class AugmentationSettings(Section):
@@ -350,8 +375,9 @@ class TuningSettings(Section):
         precision: where given, the rules don't maximise F1 but recall at this precision, of tags
             and of segments, class by class.
         one_rule: whether all classes have the same thresholds, gate, lengths and the like, of
-            calibrated probabilities. Few recordings tell little of each class by itself: what is
-            the best on these may be a bad one on others.
+            calibrated probabilities, where F1 is maximised; for another target, or a precision,
+            each has its own. Few recordings tell little of each class by itself: what is the best
+            on these may be a bad one on others.
         calibrate: whether probabilities are made to mean what they say, before that.
         max_false_events_per_hour: where given, of all classes together, on held-out recordings
             that hold none of them; the best rules within that.
@@ -376,12 +402,13 @@ class TuningSettings(Section):
                 "one_rule is the best for all classes pooled: set average to micro, or one_rule to "
                 "false"
             )
-        if self.one_rule and self.target not in ("segment_f1", "event_f1"):
-            raise ValueError(
-                f"one_rule is for segment_f1 or event_f1, and target is {self.target}: set "
-                "one_rule to false"
-            )
         return self
+
+    @property
+    def shares_one_rule(self) -> bool:
+        """Whether all classes get one rule of what is maximised here."""
+        of_f1 = self.precision is None and self.target in ("segment_f1", "event_f1")
+        return self.one_rule and of_f1
 
 
 class DecodingSettings(Section):
@@ -440,6 +467,13 @@ class Settings(Section):
             raise ValueError(
                 "augmentation but shift changes bands of log_mel, and features.kind is "
                 f"{self.features.kind}: set these to 0, or take another recipe"
+            )
+        alone = isinstance(self.network, CrnnSettings) and self.network.exclusive
+        if alone and self.augmentation.mixed_share:
+            raise ValueError(
+                "network.exclusive says that one class at most sounds at a time, and "
+                f"augmentation.mixed_share is {self.augmentation.mixed_share:g}: set it to 0, or "
+                "exclusive to false"
             )
         return self
 

@@ -164,6 +164,8 @@ def read_description(folder: Path) -> ExportedSystem | ExportedFusion:
         UserError: it isn't there, or damaged.
     """
     path = folder / DESCRIPTION
+    if not folder.exists():
+        raise UserError("there is no such folder; `earmark export` makes one", where=folder)
     if not path.is_file():
         raise UserError(
             f"is not an exported model (it has no {DESCRIPTION}); make one with `earmark export`",

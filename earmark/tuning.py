@@ -68,7 +68,7 @@ def tuned_on_tags(
         kept: tag thresholds of classes, by their number, that stay as they are.
         calibration: of the probabilities, one a class; see ``rule_for``.
     """
-    if tuning.one_rule:
+    if tuning.shares_one_rule:
         rest = [k for k in range(tags.shape[1]) if k not in (kept or {})]
         pooled = tags[:, rest].reshape(-1, 1), probabilities[:, rest].reshape(-1, 1)
         thresholds = _tag_thresholds(*pooled, tuning, {}) * tags.shape[1] if rest else []
@@ -203,7 +203,7 @@ def tuned_on_events(
         negatives: of further recordings, which hold none of the classes; they count for nothing
             but the bound, and with them there need be no ``tracks``.
     """
-    if tuning.one_rule and tracks:
+    if tuning.shares_one_rule and tracks:
         alike = _one_rule(rules, tracks, references, settings, tuning)
         if tuning.max_false_events_per_hour is None:
             return alike

@@ -31,6 +31,7 @@ AS_THE_PAPER = (
     "training.schedule=constant",
     "training.average_decay=0",
     "training.min_epoch_clips=1",
+    "training.frame_share=0",
     "augmentation.shift=false",
     "augmentation.pitch_bands=0",
     "augmentation.pitch_stretch=0",

@@ -291,8 +291,13 @@ def test_recordings_are_found_and_named(tmp_path: Path) -> None:
         ("b/1.mp3", field / "b" / "1.mp3"),
         ("b/2.wav", field / "b" / "2.wav"),
     ]
+    (field / "b" / "circle").unlink()
+    assert audio.find_recordings([field, field / "b", field / ".." / "field" / "a.FLAC"]) == [
+        *audio.find_recordings([field])
+    ]
+    (tmp_path / "1.mp3").touch()
     with pytest.raises(UserError, match=r"'1\.mp3'.*b/1\.mp3 and .*1\.mp3"):
-        audio.find_recordings([field / "b", field / "b" / "1.mp3"])
+        audio.find_recordings([field / "b", tmp_path / "1.mp3"])
     with pytest.raises(UserError, match="no such file or folder"):
         audio.find_recordings([tmp_path / "gone"])
     (tmp_path / "bare").mkdir()

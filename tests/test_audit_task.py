@@ -257,17 +257,32 @@ def test_folds_hold_each_class(clips: Scenes, tmp_path: Path) -> None:
         assert max(counts) - min(counts) <= 2
 
 
-def test_an_unreadable_clip_is_told(clips: Scenes, model: Path, tmp_path: Path) -> None:
+def test_an_unreadable_clip_is_told(
+    clips: Scenes,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
     shutil.copytree(clips.audio, tmp_path / "audio")
     first = sorted((tmp_path / "audio").iterdir())[0]
     first.write_bytes(b"")
     out = tmp_path / "audit.csv"
-    report = audit(clips.weak, audio=tmp_path / "audio", out=out, model=model)
+    given = {"audio": tmp_path / "audio", "out": out}
+    for how in ({"model": model}, {"folds": 2, "set": QUICK}):
+        with pytest.raises(UserError, match="--skip-missing"):
+            audit(clips.weak, **given, **how)
+    assert not out.exists()
+    capsys.readouterr()
+    report = audit(clips.weak, **given, model=model, skip_missing=True)
+    assert not report.failures
+    assert first.name in capsys.readouterr().err
+    assert all(suspect.filename != first.name for suspect in report.suspects)
+    # One that can be opened, and fails later.
+    monkeypatch.setattr("earmark.tasks.auditing.readable", lambda clips, skip: clips)
+    report = audit(clips.weak, **given, model=model)
     assert len(report.failures) == 1
     assert first.name in report.failures[0]
-    assert all(suspect.filename != first.name for suspect in report.suspects)
-    with pytest.raises(UserError, match="--skip-missing"):
-        audit(clips.weak, audio=tmp_path / "audio", out=out, folds=2, set=QUICK)
 
 
 @pytest.mark.parametrize(

@@ -148,6 +148,7 @@ def page_with(folder, name):
     return page
 
 
+@pytest.mark.slow
 def test_the_quick_form_of_training_writes_its_section(here, tmp_path):
     page = page_with(tmp_path, "training")
     training.main(["--quick", "--page", str(page)])
@@ -215,6 +216,7 @@ def test_classes_are_heard_where_they_are_tagged():
     assert loudness[~there].mean() == pytest.approx(0, abs=0.05)
 
 
+@pytest.mark.slow
 def test_both_learn(monkeypatch):
     monkeypatch.setattr(learning, "SMALL_SIZES", steps.Sizes(8, 16, 12))
     monkeypatch.setattr(learning, "SMALL_FILTERS", 8)

@@ -138,6 +138,7 @@ def test_it_can_be_exported(noise: Path) -> None:
     assert export(BUNDLED, out=Path("exported")).difference < 1e-4
 
 
+@pytest.mark.slow
 def test_training_starts_from_it(clips: Scenes, tmp_path: Path) -> None:
     one = ("training.epochs=1",)
     started = train(

@@ -259,6 +259,7 @@ def test_a_damaged_note_is_named(done: Path, data: dict[str, Scenes], tmp_path: 
         compared(data, out)
 
 
+@pytest.mark.slow
 def test_two_processes_share_the_work(data: dict[str, Scenes], tmp_path: Path) -> None:
     out = tmp_path / "out"
     words = [sys.executable, "-m", "earmark", "compare", str(data["train"].weak)]

@@ -1,12 +1,14 @@
 """What a user gets who names no recipe, of all parts together; only sizes are cut."""
 
 import json
+import re
 import shutil
 from pathlib import Path
 
 import pytest
 from conftest import Scenes
 
+from earmark.config import Target
 from earmark.errors import UserError
 from earmark.model.bundle import Description, read_description
 from earmark.tasks import detect, train, tune
@@ -21,7 +23,7 @@ SMALLER = (
     "network.filters=[4, 4, 8, 8]",
     "network.recurrent_units=8",
     "training.batch_size=8",
-    "training.epochs=2",
+    "training.epochs=3",
     "training.min_epoch_clips=32",
 )
 BOUND = "tuning.max_false_events_per_hour=100"
@@ -48,7 +50,9 @@ def test_tags_alone_and_a_bound(bounded: Path, noises: Path, tmp_path: Path) -> 
     assert settings.tuning.one_rule
     assert settings.augmentation.mixed_share > 0
     assert described(bounded).training.recipe == "best-small"
-    assert "averaged over the last steps, of the best" in described(bounded).training.weights
+    weights = described(bounded).training.weights
+    how = "posteriors, by weights averaged over the last steps, of epoch "
+    assert re.fullmatch(how + r"\d+, the best by validation mAP", weights)
     found = detect(noises, model=bounded, out=tmp_path / "events.csv", device="cpu")
     assert not found.failures
     assert len((tmp_path / "events.csv").read_text().splitlines()) == 1  # 6 s: not one is allowed
@@ -57,19 +61,28 @@ def test_tags_alone_and_a_bound(bounded: Path, noises: Path, tmp_path: Path) -> 
 def test_it_is_tuned_for_whatever_there_is(
     bounded: Path, held_out: Scenes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    for target in ("error_rate", "psds1", "segment_f1"):
-        model = tmp_path / target
-        shutil.copytree(bounded, model)
-        tune(model, held_out.strong, audio=held_out.audio, target=target, device="cpu")
+    model = tmp_path / "model"
+    shutil.copytree(bounded, model)
+    goals: tuple[tuple[Target | None, float | None], ...] = (
+        ("error_rate", None),
+        ("psds1", None),
+        (None, 0.9),
+        ("segment_f1", None),
+    )
+    for target, precision in goals:
+        given = {"audio": held_out.audio, "target": target, "precision": precision}
+        tune(model, held_out.strong, device="cpu", **given)  # type: ignore[arg-type]
         tuning = described(model).settings.tuning
-        assert tuning.target == target
-        assert tuning.one_rule == (target == "segment_f1")
+        assert tuning.target == target or tuning.precision == precision
         # Nothing that is held out holds none of the classes.
         assert tuning.max_false_events_per_hour is None
-        assert "no longer bounded" in capsys.readouterr().err
-        assert len({rule.threshold for rule in described(model).decoding}) > (
-            0 if tuning.one_rule else 1
-        )
+        rules = described(model).decoding
+        alike = target == "segment_f1"  # as it was, whatever came between
+        assert (len({rule.threshold for rule in rules}) == 1) == alike
+        assert (len({rule.tag_threshold for rule in rules}) == 1) == alike
+        assert ("with one for all classes" in described(model).training.thresholds) == alike
+    said = capsys.readouterr().err
+    assert said.count("no longer bounded") == 1
     shutil.copytree(bounded, tmp_path / "asked")
     with pytest.raises(UserError, match="give a folder of them with --negatives"):
         tune(

@@ -21,6 +21,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return out, detection.model(out, quick=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("seconds", [1, 10, 13, 36])
 def test_the_straightforward_pipeline_says_what_ours_does(
     made: tuple[Path, Path], seconds: int
@@ -42,6 +43,7 @@ def test_recordings_are_made_once_and_alike(made: tuple[Path, Path], tmp_path: P
     assert len(list(detection.files(out, 4, 1).iterdir())) == 4
 
 
+@pytest.mark.slow
 def test_the_quick_form_writes_its_section(
     made: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -77,6 +77,14 @@ def test_tags_as_probabilities_and_as_decisions(
         assert [label for label in decided[name].split(",") if label] == expected
 
 
+def test_names_that_a_submission_can_not_hold_are_known_before_the_work(
+    held_out: Scenes, tmp_path: Path
+) -> None:
+    for out in (None, tmp_path / "tags.txt"):
+        with pytest.raises(UserError, match=r"^tags in the format dcase2017 say each clip's place"):
+            tag(held_out.audio, model=tmp_path / "nowhere", out=out, format="dcase2017")
+
+
 def test_bad_recordings_do_not_stop_the_others(
     model: Path, held_out: Scenes, tmp_path: Path
 ) -> None:
@@ -172,6 +180,16 @@ def test_events_go_to_csv_or_to_a_folder(
     with pytest.raises(UserError, match=r"a file ending in \.csv or to a folder"):
         detect(held_out.audio, model=model, out=tmp_path / name)
     assert [path.name for path in tmp_path.iterdir()] == ["file"]
+
+
+def test_a_model_folder_takes_no_results(model: Path, held_out: Scenes, tmp_path: Path) -> None:
+    (tmp_path / "model.json").touch()
+    for where in ({"out": tmp_path}, {"out": tmp_path / "e.csv", "scores": tmp_path}):
+        with pytest.raises(UserError, match="is a model folder, and stays one"):
+            detect(held_out.audio, model=model, **where)
+    with pytest.raises(UserError, match="is a model folder"):
+        detect(held_out.audio, model=model, out=tmp_path, engine="ray")
+    assert [path.name for path in tmp_path.iterdir()] == ["model.json"]
 
 
 def test_where_nothing_can_be_written_is_known_before_the_work(

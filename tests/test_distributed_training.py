@@ -12,6 +12,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import soundfile
 from conftest import TINY, Scenes
 from safetensors.numpy import load_file
 
@@ -114,12 +115,18 @@ def test_two_processes_learn_what_one_learns(
     batch_size: int, clips: Scenes, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
     given = [*SETTINGS, "network.dropout=0", f"training.batch_size={batch_size}"]
-    given.append("training.epochs=2")
+    given += ["training.epochs=2", "training.frame_share=0.5"]
+    audio = tmp_path / "audio"
+    shutil.copytree(clips.audio, audio)
+    for short in sorted(audio.iterdir())[::3]:  # so that parts differ in their longest clip, too
+        samples, rate = soundfile.read(short)
+        soundfile.write(short, samples[: len(samples) * 2 // 3], rate)
     for processes in (1, 2):
         out = tmp_path / str(processes)
-        train(clips.weak, audio=clips.audio, out=out, set=given, device="cpu", processes=processes)
+        train(clips.weak, audio=audio, out=out, set=given, device="cpu", processes=processes)
     one, two = epochs(tmp_path / "1"), epochs(tmp_path / "2")
     assert len(one) == len(two) == 2
+    assert one[1]["loss"] > one[0]["loss"]  # that of frames is in it
     for alone, shared in zip(one, two, strict=True):
         assert shared["loss"] == pytest.approx(alone["loss"], rel=1e-4)
         assert shared["validation_map"] == pytest.approx(alone["validation_map"], abs=0.02)

@@ -419,6 +419,20 @@ def test_a_frame_far_beyond_its_clip_is_an_error(score, tmp_path):
         score(STRONG, folder, durations="filename\tduration\na.wav\t10\n")
 
 
+def test_scores_that_end_before_their_clip_are_an_error(score, scores):
+    table = scores / "b.wav.tsv"
+    rows = table.read_text(encoding="utf-8").splitlines()
+    for left in (10, 9):  # with the header: nine and eight frames of ten
+        table.write_text("\n".join(rows[:left]) + "\n", encoding="utf-8")
+        if left == 10:
+            score(STRONG, scores, durations=DURATIONS)
+    with pytest.raises(UserError, match=r"those of 'b.wav' end at 8 of 10 s; detect it again"):
+        score(STRONG, scores, durations=DURATIONS)
+    table.write_text(rows[0] + "\n", encoding="utf-8")
+    with pytest.raises(UserError, match=r"'b.wav' end at 0 of 10 s"):
+        score(STRONG, scores, durations=DURATIONS)
+
+
 def test_frame_scores_above_a_number_are_events(score, scores):
     found = score(STRONG, scores, durations=DURATIONS, thresholds=0.5)
     by_hand = EVENTS + "a.wav,0,2,car,\na.wav,3,4,car,\na.wav,6,10,car,\n"
@@ -440,13 +454,29 @@ def test_psds_without_durations_is_an_error_that_says_how_to_give_them(score, sc
     with pytest.raises(UserError, match=r"the last frame from 9 to 10 s goes beyond 'b.wav'"):
         score(STRONG, scores, durations=DURATIONS.replace("b.wav\t10", "b.wav\t8"))
     (tmp_path / "empty").mkdir()
-    with pytest.raises(UserError, match="must hold score tables"):
-        score(STRONG, tmp_path / "empty", durations=DURATIONS)
+    with pytest.raises(UserError, match="the folder holds no tables"):
+        score(STRONG, tmp_path / "empty")
     with pytest.raises(UserError, match="give the folder of all"):
         score(STRONG, "onset\toffset\tcar\n0\t1\t0.5\n")
     (scores / "a.wav.tsv").write_text("onset\toffset\tcar\n0\t1\tnan\n", encoding="utf-8")
     with pytest.raises(UserError, match="finite number"):
         score(STRONG, scores, durations=DURATIONS)
+
+
+@pytest.mark.parametrize(("suffix", "mark"), [("csv", ","), ("tsv", "\t")])
+def test_a_folder_of_event_tables_is_one_table(score, tmp_path, suffix, mark):
+    folder = tmp_path / "found"
+    folder.mkdir()
+    header, *rows = FOUND.splitlines()
+    for clip in ("a.wav", "b.wav"):
+        lines = [header, *(row for row in rows if row.startswith(clip))]
+        text = "\n".join(lines).replace(",", mark) + "\n"
+        (folder / f"{clip}.{suffix}").write_text(text, encoding="utf-8")
+    together, apart = score(STRONG, FOUND).as_dict(), score(STRONG, folder).as_dict()
+    assert together.pop("prediction") != apart.pop("prediction")
+    assert together == apart
+    with pytest.raises(UserError, match="decided already"):
+        score(STRONG, folder, thresholds=0.5)
 
 
 def test_intervals_are_of_the_scores_beside_which_they_stand(score, scores):

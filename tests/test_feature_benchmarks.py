@@ -38,6 +38,7 @@ def features():
     return features
 
 
+@pytest.mark.slow
 def test_the_quick_form_of_features_writes_its_section(features, tmp_path, monkeypatch):
     monkeypatch.setattr(features, "floor", lambda device: REACHED)
     monkeypatch.setattr(features, "processes_against_threads", lambda seconds, rounds: 1.5)

@@ -14,10 +14,12 @@ from earmark.tasks import detect, fuse, train
 
 
 def test_a_model_fused_with_itself_changes_nothing(
-    model: Path, held_out: Scenes, tmp_path: Path
+    model: Path, held_out: Scenes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     fused = fuse(model, model, model, out=tmp_path / "fused", device="cpu").model
+    assert f"given several times, each of which counts: {model}\n" in capsys.readouterr().err
     nested = fuse(fused, model, out=tmp_path / "nested", device="cpu").model
+    assert "several times" not in capsys.readouterr().err
     alone = detect(held_out.audio, model=model, out=tmp_path / "a.csv", device="cpu")
     for folder in (fused, nested):
         found = detect(held_out.audio, model=folder, out=tmp_path / "b.csv", device="cpu")
@@ -91,6 +93,7 @@ def test_a_fused_model_that_says_too_little(model: Path, tmp_path: Path) -> None
             earmark.load(fused)
 
 
+@pytest.mark.slow
 def test_models_in_models_may_be_so_deep(model: Path, tmp_path: Path) -> None:
     deeper = model
     for depth in range(DEEPEST):

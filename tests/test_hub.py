@@ -166,7 +166,8 @@ def test_without_a_network(
     assert earmark.load("hf://me/birds", device="cpu").class_names
     monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
     refused(
-        lambda: earmark.load("hf://me/other"), r"^hf://me/other: can't be fetched: .*Connection"
+        lambda: earmark.load("hf://me/other"),
+        r"^hf://me/other: can't be fetched: .*Connection.*; see that",
     )
     assert earmark.load("hf://me/birds", device="cpu").class_names  # what is there does
     assert capfd.readouterr().err == ""
@@ -301,6 +302,9 @@ def test_what_can_not_be_pushed(
     server.put("me/public", {})
     refused(lambda: push(model, "me/public", private=True), "there already, and public")
     assert len(server.models["me/public"].commits) == 1
+    monkeypatch.setenv("HF_ENDPOINT", "http://127.0.0.1:9")
+    refused(lambda: push(model, "me/birds"), "^me/birds can't be pushed: .*; see that the hub can")
+    monkeypatch.setenv("HF_ENDPOINT", server.address)
     (model / "model.safetensors").write_bytes(b"")
     asked = len(server.asked)
     refused(lambda: push(model, "me/birds"), "can't be read as the model's weights")

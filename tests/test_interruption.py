@@ -146,6 +146,7 @@ signal.raise_signal(signal.SIGINT)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are those of POSIX")
 def test_a_program_can_be_stopped_when_its_models_are_gone(model: Path) -> None:
     if find_spec("openvino") is None:

@@ -96,21 +96,43 @@ def test_tuning_and_evaluation_keep_what_a_person_wrote(
     row = f"| micro | {f1:.1f} | {100 * ends.low:.1f} to {100 * ends.high:.1f} |"
     assert row in first
 
+    told = info(copied)
+    assert row in told
+    assert told.index("adds such scores below") < told.index("## Scores of tags on the yard")
+    assert told.index("## Scores of events on strong") < told.index(" parameters")
+    assert "<!--" not in told
+
     tune(copied, held_out.strong, audio=held_out.audio, device="cpu")
     second = (copied / "README.md").read_bytes().decode()
     assert "which also chose the thresholds" in second
     assert "the strong labels of strong.tsv" in second
     rest = re.compile("<!-- earmark: begin model;.*?<!-- earmark: end model -->", re.DOTALL)
-    assert rest.sub("", second) == rest.sub("", first)
+    before = ", before the thresholds were tuned anew"
+    for title in ("## Scores of tags on the yard", "## Scores of events on strong"):
+        assert f"{title}{before}\n" in second
+    assert rest.sub("", second).replace(before, "") == rest.sub("", first)
 
     # The same data again: in the same place, and now with the warning that they chose the rules.
     words = ["evaluate", str(held_out.strong), str(events), "--card", str(copied)]
     assert main(words) == 0
     third = (copied / "README.md").read_bytes().decode()
-    assert third.count("## Scores of events on strong") == 1
+    assert third.count("## Scores of events on strong\n") == 1
+    assert f"## Scores of tags on the yard{before}\n" in third
     assert "tuned on this table" in third
     assert "tuned on this table" not in second
     assert third.index("Scores of tags") < third.index("Scores of events")
+
+
+def test_tags_are_judged_by_the_thresholds_of_the_cards_model(
+    copied: Path, held_out: Scenes, tmp_path: Path
+) -> None:
+    tags = tmp_path / "tags.csv"
+    tag(held_out.audio, model=copied, out=tags, device="cpu")
+    own = evaluate(held_out.weak, tags, card=copied)
+    assert own.as_dict() == evaluate(held_out.weak, tags, thresholds=copied).as_dict()
+    assert f"- thresholds: those of the model {copied}" in text_of(copied)
+    evaluate(held_out.weak, tags, thresholds=0.25, card=copied)
+    assert "- thresholds: 0.25\n" in text_of(copied)
 
 
 def test_a_card_is_only_of_the_model_that_predicted(
@@ -123,6 +145,11 @@ def test_a_card_is_only_of_the_model_that_predicted(
     before = text_of(copied)
     with pytest.raises(UserError, match="no class 'oboe' of the prediction"):
         evaluate(reference, events, card=copied)
+    tags = tmp_path / "tags.csv"
+    tags.write_text("filename,oboe\nx.wav,0.9\n")
+    for thresholds in (None, 0.5):
+        with pytest.raises(UserError, match="no class 'oboe' of the prediction"):
+            evaluate(reference, tags, thresholds=thresholds, card=copied)
     with pytest.raises(UserError, match="is not a model folder"):
         evaluate(reference, events, card=tmp_path)
     with pytest.raises(UserError, match="a model on the hub is not changed"):

@@ -208,6 +208,25 @@ def test_thresholds_and_scores_leave_out_what_is_open() -> None:
     assert "d: 0.5" in chosen.note
 
 
+def test_a_class_of_which_nothing_is_known_has_no_part_in_the_scores() -> None:
+    rng = np.random.default_rng(6)
+    tags = rng.random((60, 3)) < 0.4
+    tags[:, 1] = False
+    posteriors = np.clip(0.3 * tags + rng.random((60, 3)), 0, 1).astype(np.float32)
+    known = np.ones(tags.shape, np.bool_)
+    known[:, 1] = False
+    held = HeldOut([], "what was held out", False, [], "")
+    sources = [str(n) for n in range(60)]
+    sides = DecodingSettings(), TuningSettings(), tags, posteriors, sources
+    partly = choose_on_tags(held, ("a", "b", "c"), *sides, known=known)
+    rest = DecodingSettings(), TuningSettings(), tags[:, ::2], posteriors[:, ::2], sources
+    alone = choose_on_tags(held, ("a", "c"), *rest)
+    assert partly.scores == pytest.approx(alone.scores)
+    assert partly.judged is not None
+    assert alone.judged is not None
+    assert partly.judged.intervals == alone.judged.intervals
+
+
 def test_calibration_leaves_out_what_is_open() -> None:
     rng = np.random.default_rng(4)
     tags, known = rng.random((80, 3)) < 0.4, rng.random((80, 3)) < 0.6

@@ -234,7 +234,7 @@ def test_the_curves_of_a_training(trained, curves, tmp_path):
     assert list(curve.losses) == [line["loss"] for line in lines]
     assert list(curve.scores) == [line["validation_map"] for line in lines]
     weights = read_description(trained).training.weights
-    assert weights.endswith(": " + ", ".join(map(str, sorted(curve.kept))))
+    assert f" {', '.join(map(str, sorted(curve.kept)))}, the best" in weights
     assert plot(trained / "training" / "log.jsonl", out=out).epochs == 3
     assert curves[1] == curves[0]
 

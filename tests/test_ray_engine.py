@@ -88,6 +88,7 @@ def check_once_each(out: Path, found: dict[str, Path]) -> None:
     assert len(partitions.failures) == len(found) - len(good)
 
 
+@pytest.mark.slow
 def test_the_same_recordings_are_always_cut_alike(tmp_path: Path) -> None:
     found = {f"{number}.wav": Path(f"{number}.wav") for number in range(2500)}
     blocks = blocks_of(found)
@@ -409,6 +410,7 @@ def test_a_run_of_which_some_died_ends_with_1(
     assert list(Partitions(tmp_path / "e")) == others
 
 
+@pytest.mark.slow
 def test_a_clusters_events_are_a_table_like_any(
     model: Path,
     held_out: Scenes,

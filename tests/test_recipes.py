@@ -42,6 +42,7 @@ def test_every_recipe_trains_and_detects(recipe: str, few: Scenes, tmp_path: Pat
     assert "parameters" in info(model)
 
 
+@pytest.mark.slow
 def test_a_fusion_in_every_command(few: Scenes, tmp_path: Path) -> None:
     """Two systems of one recipe: on their own, and the mean of both."""
     model = tmp_path / "model"

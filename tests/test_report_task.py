@@ -58,7 +58,7 @@ def test_what_is_told(events, recordings, tmp_path):
     assert "<script>&" not in text
     assert "2025-02-01 00:00:00" in text  # the event at 2.5 s, after midnight
     assert "of which it is known when they were begun; of 2 it is not" in text
-    assert "1 example" not in found.text()
+    assert "4 events in 3 recordings (15 s), 3 examples: " in found.text()
     assert found.text().endswith(
         "r.html\n2 could not be read or found:\n  " + "\n  ".join(found.failures)
     )
@@ -99,7 +99,7 @@ def test_a_folder_of_tables(events, recordings, tmp_path):
     (folder / "c.csv").write_text(HEADER + "quiet.wav,3,4,dog,0.9\n")
     with pytest.raises(UserError, match=r"'quiet\.wav' is in a\.csv, too"):
         made(folder, recordings, tmp_path)
-    with pytest.raises(UserError, match="holds no tables of events"):
+    with pytest.raises(UserError, match="holds no tables of what was detected"):
         made(recordings, recordings, tmp_path)
 
 

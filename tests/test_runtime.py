@@ -212,6 +212,7 @@ def test_how_many_threads_work_changes_nothing(exported):
     assert np.array_equal(one.probabilities, five.probabilities)
 
 
+@pytest.mark.slow
 def test_a_fused_model_of_different_clocks(tmp_path):
     coarse = saved(tmp_path / "coarse", time_pooling=[2, 1, 1])
     fine = saved(tmp_path / "fine", hop_samples=16, members=2)
@@ -323,6 +324,7 @@ def refused(folder, message):
 def test_a_folder_of_something_else(tmp_path, broken):
     refused(tmp_path, r"not an exported model \(it has no earmark.json\); make one with")
     refused(saved(tmp_path / "model"), "earmark export")
+    refused(tmp_path / "nowhere", "there is no such folder; `earmark export` makes one")
     (broken / "model.onnx").unlink()
     refused(broken, "model.onnx: can't be read as a graph: there is no such file")
 

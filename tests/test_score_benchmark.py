@@ -5,6 +5,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -13,6 +15,7 @@ def run(*words: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
 
 
+@pytest.mark.slow
 def test_the_quick_form_writes_its_section(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("above\n<!-- scores -->\nold\n<!-- end of scores -->\nbelow\n", "utf-8")
@@ -40,6 +43,7 @@ def test_few_rounds_are_refused() -> None:
     assert "at least 5" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_quick_form_of_tuning_has_every_target(tmp_path: Path) -> None:
     page = tmp_path / "page.md"
     page.write_text("<!-- tuning -->\n<!-- end of tuning -->\n", "utf-8")

@@ -274,9 +274,24 @@ def test_damaged_shards_are_refused(damage: str, shards: Path, tmp_path: Path) -
         rewritten(bad, 1, words=np.frombuffer(b'{"key": "x"}', np.uint8))
     elif damage == "nan":
         rewritten(bad, 1, means=np.full_like(tensors["means"], np.nan))
-    with pytest.raises(UserError, match=r"bad/[0-9s]"):
+    with pytest.raises(UserError, match=r"bad/[0-9s]") as error:
         train(bad, out=tmp_path / "m", set=TINY, device="cpu")
+    assert (damage == "missing") == ("f16: is missing" in str(error.value))
     assert not (tmp_path / "m").exists()
+
+
+def test_shards_that_are_not_whole_are_told(shards: Path, tmp_path: Path) -> None:
+    bad = copy_of(shards, tmp_path / "bad")
+    (bad / "shards.json").unlink()
+    with pytest.raises(UserError, match=r"bad: holds shards, but no shards\.json"):
+        train(bad, out=tmp_path / "m", set=TINY)
+
+
+def test_a_model_folder_takes_no_shards(clips: Scenes, tmp_path: Path) -> None:
+    (tmp_path / "model.json").touch()
+    with pytest.raises(UserError, match="is a model folder, and stays one"):
+        prepare(clips.weak, audio=clips.audio, out=tmp_path, set=TINY)
+    assert [path.name for path in tmp_path.iterdir()] == ["model.json"]
 
 
 def test_other_features_are_refused(shards: Path, tmp_path: Path) -> None:
@@ -284,6 +299,8 @@ def test_other_features_are_refused(shards: Path, tmp_path: Path) -> None:
         train(shards, out=tmp_path / "m")
     with pytest.raises(UserError, match="one system"):
         train(shards, out=tmp_path / "m", recipe="fusion")
+    with pytest.raises(UserError, match="shards need no recordings; leave out --audio"):
+        train(shards, out=tmp_path / "m", audio=tmp_path, set=TINY)
 
 
 def test_unreadable_clips_stop_unless_told_otherwise(

@@ -114,6 +114,9 @@ def test_what_it_starts_from_is_recorded(
     said = capsys.readouterr().err
     assert "learns anew: trumpet" in said
     assert "--keep-classes keeps them): bell, horn" in said
+    with pytest.raises(UserError, match="there is a training already"):
+        train(labels, **given, from_=model)
+    assert "learns anew" not in capsys.readouterr().err
     base, made = read_description(model), read_description(tmp_path / "m")
     assert made.class_names == ("beep", "engine", "hammer", "siren", "trumpet")
     assert made.training.started_from == {"model": digest(model / "model.safetensors")}
@@ -135,6 +138,20 @@ def test_what_it_starts_from_is_recorded(
     save_file(doubled, other / "model.safetensors")
     with pytest.raises(UserError, match="these differ"):
         train(labels, **given, from_=other, resume=True)
+
+
+def test_a_class_that_is_written_in_another_way_is_named(
+    model: Path, clips: Scenes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    rows = (line.replace("bell", "Bell") for line in clips.weak.read_text().splitlines()[1:])
+    labels = table(tmp_path, list(rows))
+    given = {"audio": clips.audio, "out": tmp_path / "m", "set": ONE, "device": "cpu"}
+    with pytest.raises(UserError, match="'Bell' is 'bell' in model, and the model would have both"):
+        train(labels, **given, from_=model, keep_classes=True)
+    assert not (tmp_path / "m").exists()
+    train(labels, **given, from_=model)
+    assert "'Bell' is 'bell' in model: write it so to go on from it" in capsys.readouterr().err
+    assert "Bell" in read_description(tmp_path / "m").class_names
 
 
 def test_classes_are_kept_where_that_is_asked_for(

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import TINY, Scenes
+from conftest import TINY, Scenes, scenes
 from safetensors.numpy import load_file
 
 import earmark
@@ -74,8 +74,8 @@ def test_events_tune_the_rest(clips: Scenes, held_out: Scenes, tmp_path: Path) -
 
 def both(clips: Scenes, held_out: Scenes, folder: Path) -> Path:
     """One folder with the audio of two data sets."""
-    for scenes in (clips, held_out):
-        shutil.copytree(scenes.audio, folder / "audio", dirs_exist_ok=True)
+    for made in (clips, held_out):
+        shutil.copytree(made.audio, folder / "audio", dirs_exist_ok=True)
     return folder / "audio"
 
 
@@ -91,7 +91,9 @@ def test_nothing_held_out_means_one_half(clips: Scenes, tmp_path: Path) -> None:
 def test_averaged_epochs_are_members(clips: Scenes, tmp_path: Path) -> None:
     settings = [*TINY, "training.fuse_epochs=2"]
     train(clips.weak, audio=clips.audio, out=tmp_path / "m", set=settings)
-    assert read_description(tmp_path / "m").members == 2
+    description = read_description(tmp_path / "m")
+    assert description.members == 2
+    assert description.training.weights.startswith("mean posteriors of epochs ")
     numbers = {name.partition("/")[0] for name in weights(tmp_path / "m")}
     assert numbers == {"0", "1"}
 
@@ -155,6 +157,7 @@ def test_random_changes_and_averages_go_on_exactly(
 
     changing = ["augmentation.shift=true", "augmentation.mixed_share=0.5"]
     settings = [*TINY, *changing, "training.average_decay=0.9", "training.schedule=cosine"]
+    settings += ["training.epochs=3", "training.frame_share=0.7"]
     given = {"audio": clips.audio, "set": settings}
     train(clips.weak, out=tmp_path / "unbroken", **given)  # type: ignore[arg-type]
     original = training_run.save_tensors
@@ -165,14 +168,28 @@ def test_random_changes_and_averages_go_on_exactly(
             raise Killed
 
     monkeypatch.setattr(training_run, "save_tensors", save_and_die)
-    with pytest.raises(Killed):
-        train(clips.weak, out=tmp_path / "m", **given)  # type: ignore[arg-type]
+    for epoch in (1, 2):  # the last that is told tags alone, and the first that is told frames
+        with pytest.raises(Killed):
+            train(clips.weak, out=tmp_path / "m", resume=epoch > 1, **given)  # type: ignore[arg-type]
     monkeypatch.undo()
     train(clips.weak, out=tmp_path / "m", resume=True, **given)  # type: ignore[arg-type]
     assert same(tmp_path / "unbroken", tmp_path / "m")
+    kept = read_description(tmp_path / "m").training.weights
+    assert kept.endswith("the best by validation mAP of those with labelled frames")
     plain = [*TINY, "training.average_decay=0.9", "training.schedule=cosine"]
     train(clips.weak, audio=clips.audio, out=tmp_path / "plain", set=plain)
     assert not same(tmp_path / "plain", tmp_path / "m")
+
+
+def test_epochs_with_labelled_frames_are_kept_before_others() -> None:
+    from earmark.tasks.training_run import Epoch, Log
+
+    log = Log()
+    for number, value in enumerate((0.5, 0.9, 0.6, 0.4), 1):
+        log.add(Epoch(number, 1.0, value, 1.0), keep=1, tag_epochs=2)
+        assert log.kept == [min(number, 2) if number < 3 else 3]
+    log.add(Epoch(5, 1.0, 0.5, 1.0), keep=2, tag_epochs=2)
+    assert log.kept == [3, 5]
 
 
 def test_a_few_clips_come_several_times_in_an_epoch(
@@ -319,6 +336,16 @@ def test_a_class_that_is_not_held_out_keeps_the_settings_threshold(
     assert "nothing held out has beep, engine, hammer: 0.37" in description.training.thresholds
 
 
+def test_long_recordings_judge_tags_in_parts(clips: Scenes, tmp_path: Path) -> None:
+    long = scenes(tmp_path / "long", 3, seed=4, seconds=5.0)
+    audio = both(clips, long, tmp_path)
+    settings = [*TINY, "training.epochs=1"]
+    out = tmp_path / "m"
+    train(clips.weak, audio=audio, out=out, validation=str(long.strong), set=settings)
+    note = read_description(out).training.thresholds
+    assert "on the strong labels of strong.tsv (tags in 9 parts of up to 2.0 s)" in note
+
+
 def test_broken_validation_recordings_can_be_skipped(
     clips: Scenes, held_out: Scenes, tmp_path: Path
 ) -> None:
@@ -341,7 +368,22 @@ def test_a_run_killed_before_it_began_can_go_on(clips: Scenes, tmp_path: Path, s
         (out / "training").mkdir(parents=True)
     if stage == "partial note":
         (out / "training" / ".run.json.partial").write_text('{"ke')
+        (out / "training" / ".lock").touch()
     train(clips.weak, audio=clips.audio, out=out, set=[*TINY, "training.epochs=1"], resume=True)
+
+
+@pytest.mark.parametrize("resume", [False, True])
+def test_a_run_that_failed_in_its_first_epoch_is_started_anew(
+    clips: Scenes, tmp_path: Path, resume: bool
+) -> None:
+    settings = [*TINY, "training.epochs=1"]
+    given = {"audio": clips.audio, "out": tmp_path / "m", "device": "cpu"}
+    with pytest.raises(UserError, match="must stay finite"):
+        train(clips.weak, **given, set=[*settings, "training.learning_rate=1e30"])
+    train(clips.weak, **given, set=settings, resume=resume)
+    given["out"] = tmp_path / "anew"
+    train(clips.weak, **given, set=settings)
+    assert same(tmp_path / "m", tmp_path / "anew")
 
 
 def test_a_run_killed_while_it_tidied_up_is_tidied(
@@ -379,6 +421,15 @@ def test_a_folder_that_cannot_be_made(clips: Scenes, tmp_path: Path) -> None:
         train(clips.weak, audio=clips.audio, out=tmp_path / "file" / "m", set=TINY)
     with pytest.raises(UserError, match="at least 0"):
         train(clips.weak, audio=clips.audio, out=tmp_path / "m", set=TINY, seed=-1)
+    with pytest.raises(UserError, match="--fuse-epochs must be at least 1, came as 0"):
+        train(clips.weak, audio=clips.audio, out=tmp_path / "m", set=TINY, fuse_epochs=0)
+
+
+def test_a_table_without_rows_is_told(clips: Scenes, tmp_path: Path) -> None:
+    table = tmp_path / "weak.tsv"
+    table.write_text("filename\tevent_labels\n")
+    with pytest.raises(UserError, match=r"weak\.tsv: the table has no rows; add some"):
+        train(table, audio=clips.audio, out=tmp_path / "m", set=TINY)
 
 
 def test_an_unknown_validation_class_is_named(
@@ -422,6 +473,7 @@ def test_a_damaged_note_is_named(clips: Scenes, tmp_path: Path, content: bytes) 
     note = tmp_path / "m" / "training" / "run.json"
     note.parent.mkdir(parents=True)
     note.write_bytes(content)
+    (note.parent / "checkpoint.safetensors").touch()
     with pytest.raises(UserError, match=r"run\.json: is damaged"):
         train(clips.weak, audio=clips.audio, out=tmp_path / "m", set=TINY, resume=True)
 

@@ -687,21 +687,24 @@ def test_one_tag_threshold_is_the_best_of_all_classes_pooled():
     kept = tuned_on_tags(tags, probabilities, DecodingSettings(), ONE, kept={1: 0.9})
     assert kept[1].tag_threshold == 0.9
     assert kept[0].tag_threshold == kept[2].tag_threshold
-    precise = ONE.model_copy(update={"precision": 0.9})
-    (threshold,) = {
-        r.tag_threshold for r in tuned_on_tags(tags, probabilities, DecodingSettings(), precise)
-    }
-    given = probabilities > threshold
-    assert (given & tags).sum() / given.sum() >= 0.9
 
 
-@pytest.mark.parametrize(
-    ("settings", "said"),
-    [
-        ({"average": "macro"}, "set average to micro"),
-        ({"average": "micro", "target": "psds1"}, "target is psds1"),
-    ],
-)
-def test_one_rule_is_for_pooled_f1(settings, said):
-    with pytest.raises(ValueError, match=said):
-        TuningSettings(one_rule=True, **settings)
+@pytest.mark.parametrize("other", [{"precision": 0.9}, {"target": "error_rate"}])
+def test_but_for_f1_each_class_has_its_own_rule(other):
+    tracks, references = validation(7, clips=6)
+    rng = np.random.default_rng(0)
+    tags = rng.random((60, 2)) < 0.4
+    probabilities = (0.3 * tags + 0.7 * rng.random((60, 2))).astype(np.float32)
+    shared = ONE.model_copy(update=other)
+    own = shared.model_copy(update={"one_rule": False})
+    decoding = DecodingSettings()
+    rules = tuned_on_tags(tags, probabilities, decoding, shared)
+    assert rules[0] != rules[1]
+    assert rules == tuned_on_tags(tags, probabilities, decoding, own)
+    found = tuned_on_events(rules, tracks, references, decoding, shared)
+    assert found == tuned_on_events(rules, tracks, references, decoding, own)
+
+
+def test_one_rule_is_for_pooled_f1():
+    with pytest.raises(ValueError, match="set average to micro"):
+        TuningSettings(one_rule=True, average="macro")

@@ -28,6 +28,9 @@ class Augmentation:
     ) -> tuple[Tensor, Tensor, Tensor | None]:
         """Other features, tags, and what is known of these; lengths stay, and so do shapes.
 
+        All but ``turned``, which comes before it, so that frames can be labelled between. Tags may
+        be of frames, too: each is a label of its own.
+
         Args:
             features: (B, T, F) logarithms of magnitudes.
             lengths: (B,) frames of each clip, or None where all clips fill the batch.
@@ -38,9 +41,7 @@ class Augmentation:
         if not clips:
             return features, tags, known
         if lengths is None:
-            lengths = torch.full((clips,), features.shape[1])
-        if settings.shift:
-            features = self._shifted(features, lengths)
+            lengths = _full(features)
         if settings.pitch_bands or settings.pitch_stretch:
             features = self._pitched(features)
         if settings.filter_db:
@@ -55,9 +56,13 @@ class Augmentation:
         """Numbers of equal chance in [-most, most)."""
         return most * (2 * torch.rand(shape, generator=self._generator) - 1)
 
-    def _shifted(self, features: Tensor, lengths: Tensor) -> Tensor:
-        """Clips turned in time: what leaves at the end comes in at the start."""
+    def turned(self, features: Tensor, lengths: Tensor | None) -> Tensor:
+        """Clips (B, T, F) turned in time: what leaves at the end comes in at the start."""
         clips, frames, bands = features.shape
+        if not (self.settings.shift and clips):
+            return features
+        if lengths is None:
+            lengths = _full(features)
         by = (torch.rand(clips, generator=self._generator) * lengths).long()[:, None]
         places = torch.arange(frames).expand(clips, frames)
         turned = (places - by) % lengths.clamp(min=1)[:, None]
@@ -101,3 +106,7 @@ class Augmentation:
             of_both = torch.where(both > 0, both, known * known[other])
             known = torch.where(chosen[:, None], of_both, known)
         return features, torch.where(chosen[:, None], both, tags), known
+
+
+def _full(features: Tensor) -> Tensor:
+    return torch.full((len(features),), features.shape[1])

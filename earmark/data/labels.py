@@ -113,6 +113,8 @@ def find_clips(table: LabelTable, audio: Path) -> tuple[list[Clip], list[str]]:
         found = path_of[row.filename]
         if found is not None:
             clips.append(Clip.of(row, found))
+    if not path_of:
+        raise UserError("the table has no rows; add some below its header", where=table.path)
     if not clips:
         raise UserError(
             f"none of the files in the table is in {audio}: the table has "

@@ -21,6 +21,11 @@ VALIDATION = "validation"
 _ADDRESS = re.compile(r"([A-Za-z][A-Za-z0-9+.-]+):[/\\]+(.*)", re.DOTALL)
 
 
+def frames_file(name: str) -> str:
+    """The file of a shard's frames."""
+    return f"{name}.f16"
+
+
 class Place(Protocol):
     """Files by name, each whole or not there; ``str`` gives a path or an address.
 

@@ -26,7 +26,7 @@ from safetensors import numpy as safetensors
 from earmark.config import FeatureSettings, Section, explain
 from earmark.data.clips import content_digests, content_key, features_of_each
 from earmark.data.labels import Clip
-from earmark.data.places import CONTENTS, Folder, Place
+from earmark.data.places import CONTENTS, Folder, Place, frames_file
 from earmark.errors import UserError
 from earmark.features import (
     VERSION,
@@ -136,10 +136,6 @@ class Shard:
     @property
     def frames(self) -> int:
         return sum(self.lengths.tolist())  # in Python, where nothing overflows
-
-
-def frames_file(name: str) -> str:
-    return f"{name}.f16"
 
 
 def rows_file(name: str) -> str:
@@ -472,10 +468,9 @@ def stored_clips(where: Place) -> StoredClips:
         shard = _meant(where, summary, bands)
         file = frames_file(summary.name)
         # Before anything of the size that the rows tell is made.
-        if where.size(file) != _bytes(summary.frames, bands):
-            raise UserError(
-                "its size isn't what was prepared; prepare the shards again", where=where.at(file)
-            )
+        if (size := where.size(file)) != _bytes(summary.frames, bands):
+            what = "is missing" if size is None else "its size isn't what was prepared"
+            raise UserError(f"{what}; prepare the shards again", where=where.at(file))
         for row in shard.words.rows:
             absent = None if row.absent is None else one(row.absent)
             clip = Clip(

@@ -79,7 +79,7 @@ def write_dcase2017_events(path: Path, rows: Iterable[tuple[str, Event]]) -> Non
         UserError: two recordings would have one name, or the file can't be written.
     """
     found = list(rows)
-    name_of = _submitted_names(path, [filename for filename, _ in found])
+    name_of = _submitted_names(filename for filename, _ in found)
     ordered = sorted(
         ((name_of[filename], event) for filename, event in found),
         key=lambda row: (row[0], row[1].onset_seconds, row[1].label, row[1].offset_seconds),
@@ -100,25 +100,38 @@ def write_dcase2017_tags(
         UserError: a file's name doesn't say its place in a video, two recordings would have one
             name, or the file can't be written.
     """
-    name_of = _submitted_names(path, filenames)
+    placed = submitted_clips(filenames)
     rows: list[tuple[str, str, str, str]] = []
     for filename, tags in zip(filenames, labels, strict=True):
-        place = _place(name_of[filename])
-        if place is None:
-            raise UserError(
-                "tags for DCASE 2017 say each clip's place in its video, so that recordings must "
-                f"be called Y<id>_<start>_<end>.wav, came as '{filename}'; write another format",
-                where=path,
-            )
+        name, place = placed[filename]
         start, end = (f"{seconds:.3f}" for seconds in place)
         of_file = sorted(set(tags))
         if "" in of_file:
             raise ValueError("a label may not be empty")
-        rows += [(name_of[filename], start, end, tag) for tag in of_file or [""]]
+        rows += [(name, start, end, tag) for tag in of_file or [""]]
     write_table(path, sorted(rows), TAB)
 
 
-def _submitted_names(path: Path, filenames: Iterable[str]) -> dict[str, str]:
+def submitted_clips(filenames: Iterable[str]) -> dict[str, tuple[str, tuple[float, float]]]:
+    """What each file is called in a submission of tags, and its place in its video.
+
+    Raises:
+        UserError: a file's name doesn't say its place, or two recordings would have one name.
+    """
+    placed = {}
+    for filename, name in _submitted_names(filenames).items():
+        place = _place(name)
+        if place is None:
+            raise UserError(
+                "tags in the format dcase2017 say each clip's place in its video, so that "
+                f"recordings must be called Y<id>_<start>_<end>.wav, came as '{filename}'; write "
+                "another format"
+            )
+        placed[filename] = name, place
+    return placed
+
+
+def _submitted_names(filenames: Iterable[str]) -> dict[str, str]:
     """The name of each file as the ground truths have it."""
     file_of: dict[str, str] = {}
     for filename in filenames:
@@ -127,8 +140,7 @@ def _submitted_names(path: Path, filenames: Iterable[str]) -> dict[str, str]:
         if file_of.setdefault(name, filename) != filename:
             raise UserError(
                 f"two recordings would be called '{name}': '{file_of[name]}' and '{filename}'; "
-                "leave one out",
-                where=path,
+                "leave one out"
             )
     return {filename: name for name, filename in file_of.items()}
 

@@ -6,9 +6,7 @@ from earmark.formats.label_table import (
     refuse_repeated_files,
     weak_table,
 )
-from earmark.formats.tables import NAME_COLUMNS, Table
-
-CATEGORY_COLUMNS = ("category", "class")
+from earmark.formats.tables import CATEGORY_COLUMNS, NAME_COLUMNS, Table
 
 
 def read_esc50(table: Table) -> LabelTable:

@@ -12,7 +12,7 @@ from earmark.formats.audioset import (
     read_audioset_strong,
 )
 from earmark.formats.dcase2017 import looks_like_dcase2017, read_dcase2017
-from earmark.formats.esc50 import CATEGORY_COLUMNS, read_esc50
+from earmark.formats.esc50 import read_esc50
 from earmark.formats.folders import read_folders
 from earmark.formats.good_rows import read_good_rows
 from earmark.formats.label_table import LabelRow, LabelTable
@@ -20,10 +20,13 @@ from earmark.formats.raven import BEGIN, END, looks_like_raven, read_raven
 from earmark.formats.records import read_records
 from earmark.formats.strong import read_strong
 from earmark.formats.tables import (
+    CATEGORY_COLUMNS,
     NAME_COLUMNS,
     RECORD_SUFFIXES,
     RESERVED_COLUMNS,
+    TELLING_COLUMNS,
     Table,
+    meant_column,
     no_collection,
     parquet_parts,
     read_table,
@@ -166,7 +169,7 @@ def _format_of(table: Table) -> str:
         ("event_labels", "offset", "onset"): "segments",
         ("event_label", "offset", "onset"): "strong",
     }
-    telling = tuple(sorted(names & {"event_label", "event_labels", "onset", "offset"}))
+    telling = tuple(sorted(names.intersection(TELLING_COLUMNS)))
     if names & set(NAME_COLUMNS):
         if telling in kinds:
             return kinds[telling]
@@ -176,15 +179,17 @@ def _format_of(table: Table) -> str:
             return "wide"
     elif STRONG_COLUMNS[0] in names:
         return "audioset_strong"
+    if len(table.header) == 1 and ";" in table.header[0]:
+        raise table.error(
+            "the columns stand between semicolons; save the table with commas or tabs"
+        )
+    for name in table.header:
+        if meant := meant_column(name):
+            raise table.error(f"a column '{name}' isn't known here; did you mean '{meant}'?")
     columns_of = {name: columns for name, (columns, _) in _READERS.items()}
     columns_of |= _AUDIOSET | _TRACKS
     known = "; ".join(f"{name} ({columns})" for name, columns in columns_of.items())
-    hint = ""
-    if len(table.header) == 1 and ";" in table.header[0]:
-        hint = "; columns stand between tabs or commas, and these between semicolons"
-    elif any(name != name.lower() for name in names):
-        hint = "; columns are called so in small letters"
     raise table.error(
-        f"labels must be in one of the formats {known}; came with the columns "
-        f"{', '.join(table.header)[:200]}{hint}"
+        "the columns, which the first line names, must be those of a format, came as "
+        f"{', '.join(table.header)[:200]}; the formats are {known}"
     )

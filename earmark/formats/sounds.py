@@ -3,8 +3,7 @@
 from dataclasses import dataclass
 from pathlib import Path
 
-from earmark.formats.esc50 import CATEGORY_COLUMNS
-from earmark.formats.tables import NAME_COLUMNS, Row, Table, read_table
+from earmark.formats.tables import CATEGORY_COLUMNS, NAME_COLUMNS, Row, Table, read_table
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,6 +7,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from difflib import get_close_matches
 from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import NamedTuple, TextIO
@@ -22,6 +23,9 @@ RECORD_SUFFIXES = {
     ".parquet": "parquet",
 }
 NAME_COLUMNS = ("filename", "file")
+CATEGORY_COLUMNS = ("category", "class")
+LABEL_COLUMNS = ("event_label", "event_labels")
+TELLING_COLUMNS = (*LABEL_COLUMNS, "onset", "offset")
 GROUP_COLUMNS = ("group", "fold")
 RESERVED_COLUMNS = (*NAME_COLUMNS, *GROUP_COLUMNS, "duration", "licence")
 
@@ -189,6 +193,17 @@ def read_table(path: Path, defects: list[UserError] | None = None) -> Table:
     if not records:
         raise UserError("the table is empty; it needs at least a header line", where=path)
     return Table(path, delimiter, records)
+
+
+def meant_column(name: str) -> str | None:
+    """The column of a table of labels that a name is a misspelling of.
+
+    >>> meant_column("event_lables"), meant_column("Filename"), meant_column("Rain")
+    ('event_labels', 'filename', None)
+    """
+    known = (*NAME_COLUMNS, *TELLING_COLUMNS, *CATEGORY_COLUMNS)
+    close = get_close_matches(name.lower(), known, n=1, cutoff=0.85)
+    return close[0] if close and name not in known else None
 
 
 def parquet_parts(path: Path) -> list[Path]:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from earmark.errors import UserError
 from earmark.formats.label_table import (
     LabelRow,
     LabelTable,
@@ -18,7 +19,9 @@ from earmark.formats.tables import (
     COMMA,
     NAME_COLUMNS,
     RESERVED_COLUMNS,
+    Row,
     Table,
+    meant_column,
     read_table,
     write_table,
 )
@@ -42,7 +45,7 @@ def read_wide(table: Table) -> LabelTable:
             if cell == "1":
                 labels.append(column)
             elif cell != "0":
-                raise table.error(f"column '{column}' must be 0 or 1, came as '{cell[:40]}'", row)
+                raise _neither(table, row, index)
         rows.append(
             LabelRow(
                 table.filename(row, name),
@@ -53,6 +56,20 @@ def read_wide(table: Table) -> LabelTable:
         )
     refuse_repeated_files(table.path, rows)
     return weak_table(table.path, rows, [column for _, column in classes])
+
+
+def _neither(table: Table, row: Row, index: int) -> UserError:
+    """The complaint about a cell that is neither 0 nor 1, with what the table may be instead."""
+    column, cell = table.header[index], row.cells[index]
+    hint = ""
+    if meant := meant_column(column):
+        hint = f"; did you mean the column '{meant}'?"
+    elif table.is_number(row, index) and 0 < float(cell) < 1:
+        hint = (
+            "; these are probabilities of tags: `earmark tag --labels` decides them, and "
+            "`earmark detect` finds events"
+        )
+    return table.error(f"column '{column}' must be 0 or 1, came as '{cell[:40]}'{hint}", row)
 
 
 def write_tags(

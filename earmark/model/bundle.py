@@ -41,7 +41,7 @@ FORMAT_VERSION = 1
 TOLD = ("training", "augmentation", "tuning")
 """The sections of settings that say how a model was made, which prediction doesn't follow."""
 
-LATER = ("background",)
+LATER = ("background", "exclusive")
 """Settings at whose defaults a network is what it was before they came."""
 
 _TYPES = {torch.float32: "F32", torch.int64: "I64"}
@@ -366,6 +366,12 @@ def read_description(folder: Path) -> Description | FusedDescription:
         hint = f"; did you mean {folder.parent / close[0]}?" if close else ""
         raise UserError(f"there is no such model folder{hint}", where=folder)
     if not path.is_file():
+        if (folder / "earmark.json").is_file():
+            raise UserError(
+                "is an exported model, which earmark.runtime.load reads; give the model folder "
+                "that it was exported from",
+                where=folder,
+            )
         begun = (folder / "training" / "run.json").is_file()
         how = (
             "finish its training: `earmark train ... --resume`"

@@ -51,7 +51,7 @@ class GatedCRNN(Network):
             recurrent = BiGru if settings.recurrent == "gru" else GatedBiGru
             self.recurrent = recurrent(width, settings.recurrent_units)
             width = 2 * settings.recurrent_units
-        self.localisation = Localisation(width, classes, settings.localisation)
+        self.localisation = Localisation(width, classes, settings.localisation, settings.exclusive)
 
     def localise(self, features: Tensor, lengths: Tensor | None) -> Localised:
         frames, lengths = self._frames(features, lengths)

@@ -212,7 +212,10 @@ class _Copy:
             if explained is None and cached is not None:
                 logger.info("%s: from the cache, as it can't be fetched: %s", self.model, error)
                 return cached
-            message = explained or f"can't be fetched: {first_line(error)}"
+            message = explained or (
+                f"can't be fetched: {first_line(error)}; see that the hub can be reached, and try "
+                "again"
+            )
             raise UserError(message, where=self.model) from error
 
     def _explained(self, path: str, error: Exception) -> str | None:

@@ -82,22 +82,44 @@ def even_weights(frame_logits: Tensor, lengths: Tensor | None) -> Tensor:
     return weights.masked_fill(beyond, -torch.inf)
 
 
+_NO_MORE_THAN_HALF = -0.69  # just above the logarithm of a half
+
+
+def one_at_a_time(logits: Tensor) -> Tensor:
+    """(B, T, K) logits of frames in which one class sounds, or none: they share one probability.
+
+    Of a softmax over the classes and 0, which stands for none, the logit of each class.
+    """
+    none = torch.zeros_like(logits[..., :1])
+    log_share = logits - torch.cat([logits, none], dim=-1).logsumexp(dim=-1, keepdim=True)
+    likeliest = logits.argmax(dim=-1, keepdim=True)
+    chosen = torch.zeros_like(logits).scatter(-1, likeliest, 1.0) > 0
+    # Only the likeliest has more than half, and might have so much that float32 doesn't know the
+    # rest: that is summed without it.
+    others = torch.cat([logits.masked_fill(chosen, -torch.inf), none], dim=-1)
+    of_likeliest = logits - others.logsumexp(dim=-1, keepdim=True)
+    log_share = log_share.clamp(max=_NO_MORE_THAN_HALF)
+    return torch.where(chosen, of_likeliest, log_share - torch.log(1 - log_share.exp()))
+
+
 class Localisation(nn.Module):
     """Frame classifier O(t), frame weights Z(t), and the clip's probabilities (eqs. 3-4).
 
     Only the clip is supervised; the frames are what detection reads. ``kind`` names Z:
     ``attention`` a softmax over the classes of a second dense layer, as the paper;
     ``attention_over_time`` a softmax of it over the frames; ``linear_softmax`` O itself;
-    ``mean`` the same for every frame; ``max`` the surest frame alone.
+    ``mean`` the same for every frame; ``max`` the surest frame alone. ``exclusive`` frames hold
+    one class at most.
 
     Shape:
         (B, T, C) -> Localised; ``lengths`` (B,) frames of each clip, or None.
         T = 0 raises ValueError.
     """
 
-    def __init__(self, channels: int, classes: int, kind: str) -> None:
+    def __init__(self, channels: int, classes: int, kind: str, exclusive: bool = False) -> None:
         super().__init__()
         self.kind = kind
+        self.exclusive = exclusive
         self.classifier = nn.Linear(channels, classes)
         self.localiser = nn.Linear(channels, classes) if kind.startswith("attention") else None
 
@@ -105,6 +127,8 @@ class Localisation(nn.Module):
         if inputs.shape[1] == 0:
             raise ValueError("localisation needs at least one frame")
         frame_logits: Tensor = widened(self.classifier(inputs))
+        if self.exclusive:
+            frame_logits = one_at_a_time(frame_logits)
         beyond = None if lengths is None else ~frame_mask(lengths, inputs.shape[1])[:, :, None]
         log_weights = self._log_weights(inputs, frame_logits, beyond)
         if beyond is not None:

@@ -21,6 +21,14 @@ FEW_CLIPS = 50
 _MOST_NAMED = 20
 _MODEL = "model"
 _NOTE = "; written anew by commands: write your own text outside"
+_OF_SCORES = re.compile(
+    r"<!-- earmark: begin (?P<key>scores of [^\n]*?)(?:;[^\n]*?)? -->"
+    r"(?P<content>(?:(?!<!-- earmark: ).)*?)<!-- earmark: end (?P=key) -->",
+    re.DOTALL,
+)
+_SCORES_OF = "## Scores of "
+_BEFORE = ", before the thresholds were tuned anew"
+_TITLE = re.compile(rf"^({_SCORES_OF}[^\r\n]*?)(?:{_BEFORE})?(?=\r?$)", re.MULTILINE)
 _LICENCES = re.compile(
     r"unknown|mit|apache-2\.0|cc0-1\.0|odbl|pddl|odc-by|cc-by-2\.[05]|cc-by-nc(?:-sa)?-2\.0"
     r"|cc-by(?:-sa|-nc|-nc-sa|-nc-nd)?-[34]\.0|cc-by-nd-4\.0"
@@ -92,6 +100,16 @@ def scores_key(kind: str, data_name: str) -> str:
     return f"scores of {quote(kind)} on {quote(data_name, ' ', errors='surrogateescape')}"
 
 
+def sections_of_scores(text: str) -> list[str]:
+    """What stands in a card between the marks of scores, a section each."""
+    return [found["content"].strip() for found in _OF_SCORES.finditer(text)]
+
+
+def with_scores_of_before(text: str) -> str:
+    """A card whose scores are said to be of the thresholds that the model had before."""
+    return _OF_SCORES.sub(lambda found: _TITLE.sub(rf"\1{_BEFORE}", found[0]), text)
+
+
 def scores_section(
     kind: str, data_name: str, about: Sequence[str], tables: Iterable[Sequence[Sequence[str]]]
 ) -> str:
@@ -103,7 +121,7 @@ def scores_section(
         about: what must be known to read the tables, a line each.
         tables: rows of cells, the header first.
     """
-    parts = [f"## Scores of {escaped(kind)} on {escaped(data_name)}"]
+    parts = [f"{_SCORES_OF}{escaped(kind)} on {escaped(data_name)}"]
     parts.append("\n".join(f"- {escaped(line)}" for line in about))
     return "\n\n".join([*parts, *("\n".join(table_lines(rows)) for rows in tables)])
 
@@ -174,7 +192,7 @@ def _of_system(description: Description) -> list[str]:
     return [
         f"Trained by earmark {description.package_version} on clip-level tags alone: recipe "
         f"`{training.recipe}`, {training.clips} clips, seed {training.seed}, "
-        f"{training.epochs} epochs, {training.precision} convolutions.",
+        f"{training.epochs} epoch{'s' * (training.epochs > 1)}, {training.precision} convolutions.",
         "",
         f"- Licence of the training data: {escaped(description.licence_of_training_data)}.",
         *(f"- Started from the model {escaped(name)}." for name in training.started_from),
@@ -251,7 +269,7 @@ def _scores(scores: Mapping[str, float], judged: Judged | None) -> list[str]:
     drawn = (
         f"Intervals are of bootstrap draws of the {judged.sources} clips, or sources that the "
         "clips come from. On recordings that had no part in choosing thresholds, expect less; "
-        "`earmark evaluate REFERENCE EVENTS --card THIS_FOLDER` adds such scores here."
+        "`earmark evaluate REFERENCE EVENTS --card THIS_FOLDER` adds such scores below."
     )
     return [*lines, *table_lines(rows), "", drawn, ""]
 

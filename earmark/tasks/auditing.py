@@ -23,7 +23,7 @@ from earmark.formats.tables import COMMA, seconds_text, write_table
 from earmark.recipes import DEFAULT as DEFAULT_RECIPE
 from earmark.recipes import systems
 from earmark.scale.journal import alone, state_of
-from earmark.tasks.progress import in_short, say
+from earmark.tasks.progress import counted, in_short, say
 from earmark.tasks.recordings import (
     Reached,
     each_recording,
@@ -31,7 +31,7 @@ from earmark.tasks.recordings import (
     in_made_folder,
     made_folder,
 )
-from earmark.tasks.training_data import HeldOut, TrainingData, found
+from earmark.tasks.training_data import HeldOut, TrainingData, found, readable
 from earmark.writing import replacing
 
 if TYPE_CHECKING:
@@ -91,8 +91,8 @@ class Audited:
             for problem in ("missing", "wrong")
         )
         lines = [
-            f"{missing.total():,} tags are probably missing and {wrong.total():,} wrong, of "
-            f"{self.judged:,} that were judged: {self.out}"
+            f"of {counted(self.judged, 'tag')} judged, {missing.total():,} probably missing and "
+            f"{wrong.total():,} wrong: {self.out}"
         ]
         for label in sorted(missing | wrong):
             lines.append(f"  {label}: {missing[label]} missing, {wrong[label]} wrong")
@@ -164,7 +164,7 @@ def audit(
     if list(settings) != [recipe]:
         raise UserError(f"a recipe of one system is needed, and '{recipe}' fuses several")
     table = read_labels(labels, labels_format, class_names)
-    clips = found(table, audio, skip_missing)
+    clips = list(readable(found(table, audio, skip_missing), skip_missing))
     names = tuple(sorted({label for clip in clips for label in clip.labels}))
     if not names:
         raise UserError("no clip has a tag, so there is nothing to judge", where=labels)

@@ -2,12 +2,15 @@
 
 from pathlib import Path
 
+from earmark.errors import printable
 from earmark.recipes import names, summary
 from earmark.recipes import text as recipe_text
 
 
 def info(model: Path) -> str:
     """Says what a model knows, where it comes from and how it decides.
+
+    The scores that its card has, as evaluate --card writes them, come last.
 
     Args:
         model: a model folder.
@@ -16,9 +19,13 @@ def info(model: Path) -> str:
         UserError: it is not a model folder, or a damaged one.
     """
     from earmark.model.bundle import read_description
-    from earmark.outputs.card import about_model
+    from earmark.model.hub import fetched
+    from earmark.outputs.card import about_model, earlier_card, sections_of_scores
 
-    return f"{about_model(read_description(model))}\n{parameters_of(model):,} parameters"
+    about = [about_model(read_description(model))]
+    for section in sections_of_scores(earlier_card(fetched(model))):
+        about += [*map(printable, section.splitlines()), ""]
+    return "\n".join([*about, f"{parameters_of(model):,} parameters"])
 
 
 def parameters_of(model: Path, *, one_epoch: bool = False) -> int:

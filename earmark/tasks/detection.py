@@ -21,7 +21,7 @@ from earmark.config import Precision
 from earmark.errors import UserError
 from earmark.events import Event, in_order
 from earmark.folders import files_below
-from earmark.formats.dcase2017 import write_dcase2017_tags
+from earmark.formats.dcase2017 import submitted_clips, write_dcase2017_tags
 from earmark.formats.event_formats import EVENT_FORMATS, event_formats
 from earmark.formats.recorded import Recorded
 from earmark.formats.scores import write_scores
@@ -41,6 +41,7 @@ from earmark.tasks.recordings import (
     in_made_folder,
     made_folder,
     refuse_if_all_failed,
+    refuse_model,
     refuse_name,
 )
 from earmark.writing import to_disk
@@ -139,6 +140,8 @@ def detect(
     Raises:
         UserError: nothing could be read, or written, or an unfinished run was another one.
     """
+    if scores is not None:
+        refuse_model(scores)
     if engine == "ray":
         if out is None:
             raise UserError("--engine ray writes a folder of Parquet files; name it with --out")
@@ -148,6 +151,7 @@ def detect(
                 "or --clock-times",
                 where=out,
             )
+        refuse_model(out)
         work = _Detecting(model, device, precision, scores)
         return _detect_with_ray(recordings, work, out, address, restart)
     if address is not None:
@@ -258,6 +262,9 @@ def tag(
     suffix = EVENT_FORMATS[format].suffix
     if out.suffix != suffix or out.is_dir():
         raise UserError(f"tags go to a file ending in {suffix}", where=out)
+    found = found_recordings(recordings)
+    if format == "dcase2017":
+        submitted_clips(found)
     in_made_folder(out)
     work = _Detecting(model, _device(device), precision)
     recogniser = work.recogniser
@@ -270,7 +277,6 @@ def tag(
         tags: list[float] = block.tags.tolist()
         return tags
 
-    found = found_recordings(recordings)
     run = {**work.run(), "task": "tag"}
     with _journalled(found, "tagging", done, out, run, restart) as (kept, failures):
         names = list(kept)

@@ -88,13 +88,14 @@ def evaluate(
 
     Args:
         reference: a table of labels in any format that is read.
-        prediction: a table of events, of clip probabilities or of tags, or a folder of score
-            tables, one a recording.
+        prediction: a table of events, of clip probabilities or of tags, or a folder of tables of
+            events or of frame scores, one a recording.
         durations: the files to score and how long they last; without it those of the reference. A
             file that the reference leaves out is scored as empty. PSDS needs them.
         audio: in place of durations, the folder of the recordings, all of which are scored.
         thresholds: for clip probabilities: one number, or a model folder with one a class.
-            Without it 0.5. For frame scores: a number, above which frames are events.
+            Without it those of the card's model or, without a card, 0.5. For frame scores: a
+            number, above which frames are events.
         resolution: seconds of a segment, for events.
         collar: seconds by which an event's boundaries may be missed; its offset by half of its
             length, if that is more.
@@ -128,9 +129,10 @@ def evaluate(
         raise UserError("--data-name is for the model card; give the model folder with --card")
     if card is not None and against is not None:
         raise UserError("a model card has scores of one prediction; leave out --against or --card")
+    known = None if card is None else _classes_of(card)
     truth = read_reference(reference, durations, audio, match)
     found = [
-        read_prediction(path, thresholds, truth, match, extra_classes)
+        read_prediction(path, thresholds, truth, match, extra_classes, card)
         for path in (prediction, against)
         if path is not None
     ]
@@ -142,8 +144,12 @@ def evaluate(
         raise UserError(
             "--tag-every-clip is for clip probabilities; leave it out", where=prediction
         )
-    if card is not None:
-        _check_card(card, found[0])
+    if known is not None and (unknown := set(found[0].class_names).difference(known)):
+        raise UserError(
+            f"the model has no class '{min(unknown)}' of the prediction; give the folder of the "
+            "model that made it",
+            where=card,
+        )
     with working("scoring"):
         scored = [
             _scored(one, truth, class_names, resolution, collar, tag_every_clip) for one in found
@@ -195,20 +201,14 @@ def evaluate(
     return result
 
 
-def _check_card(model: Path, found: Prediction) -> None:
-    """Refuses a model that can't have made a prediction."""
+def _classes_of(model: Path) -> tuple[str, ...]:
+    """The classes of a model whose card can be changed."""
     # Loads torch, which only a card needs.
     from earmark.model.bundle import read_description
     from earmark.model.hub import refuse_to_write
 
     refuse_to_write(model)
-    known = read_description(model).class_names
-    if unknown := [name for name in found.class_names if name not in known]:
-        raise UserError(
-            f"the model has no class '{unknown[0]}' of the prediction; give the folder of the "
-            "model that made it",
-            where=model,
-        )
+    return read_description(model).class_names
 
 
 def _complete_card(model: Path, result: Evaluation, data_name: str) -> None:

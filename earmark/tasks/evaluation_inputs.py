@@ -13,12 +13,22 @@ from numpy.typing import NDArray
 
 from earmark.errors import UserError
 from earmark.events import Event
-from earmark.folders import as_compared
+from earmark.folders import as_compared, files_below
+from earmark.formats.audioset import STRONG_COLUMNS
+from earmark.formats.detected import read_detected
 from earmark.formats.durations import read_durations
 from earmark.formats.labels import LabelRow, LabelTable, read_labels, track_format
 from earmark.formats.scores import read_scores
-from earmark.formats.tables import NAME_COLUMNS, digest, parquet_parts, read_table
+from earmark.formats.tables import (
+    LABEL_COLUMNS,
+    NAME_COLUMNS,
+    TELLING_COLUMNS,
+    digest,
+    parquet_parts,
+    read_table,
+)
 from earmark.formats.tags import read_tags
+from earmark.formats.tracks import first_line
 from earmark.model.hub import fetched, named
 from earmark.scores import ScoreTrack
 from earmark.tasks.clip_names import Match, by_clip, matched, nothing_in_common
@@ -161,10 +171,12 @@ def read_prediction(
     reference: Reference,
     match: Match,
     extra_classes: bool = False,
+    model: Path | None = None,
 ) -> Prediction:
-    """A table, or a folder of score tables or tracks, its clips by the reference's names for them.
+    """A table, or a folder of tables or frame scores, its clips by the reference's names for them.
 
-    Its classes are those of the reference or, with ``extra_classes``, others too.
+    Its classes are those of the reference or, with ``extra_classes``, others too. Where no
+    thresholds of clip probabilities are given, they are those of the ``model`` that it is of.
 
     Raises:
         UserError: it can't be read or held against the reference.
@@ -176,7 +188,7 @@ def read_prediction(
             "(--audio)",
             where=path,
         )
-    found = _read(path, thresholds)
+    found = _read(path, thresholds, model)
     known = dict.fromkeys([*reference.rows, *reference.clips])
     also_called = dict(reference.also_called)
     if found.stems or reference.table.stems:
@@ -237,16 +249,18 @@ class _TableTrack(ScoreTrack):
         return self.edges
 
 
-def _read(path: Path, thresholds: str | float | Path | None) -> Prediction:
+def _read(path: Path, thresholds: str | float | Path | None, model: Path | None) -> Prediction:
     if _holds_scores(path):
         return _read_scores(path, thresholds)
-    header = [] if track_format(path) else read_table(path).records[0].cells
-    decided = {"event_label", "event_labels", "onset", "offset"}
-    if header and header[0] in NAME_COLUMNS and decided.isdisjoint(header):
+    in_parts = path.is_dir() and not parquet_parts(path)
+    header = [] if in_parts or track_format(path) else read_table(path).records[0].cells
+    if header and header[0] in NAME_COLUMNS and set(TELLING_COLUMNS).isdisjoint(header):
         filenames, class_names, probabilities = read_tags(path)
         if not class_names:
             raise UserError("a tag table needs a column for each class", where=path)
-        limits, origin, note, digests = _thresholds(thresholds, class_names)
+        limits, origin, note, digests = _thresholds(
+            model if thresholds is None else thresholds, class_names
+        )
         tags = dict(zip(filenames, probabilities, strict=True))
         return Prediction(
             path,
@@ -267,7 +281,7 @@ def _read(path: Path, thresholds: str | float | Path | None) -> Prediction:
         raise UserError(
             "this is the score table of one recording; give the folder of all of them", where=path
         )
-    table = read_labels(path)
+    table = read_detected(path)
     rows = by_clip(table)
     if table.strong:
         return Prediction(
@@ -288,11 +302,13 @@ def _read(path: Path, thresholds: str | float | Path | None) -> Prediction:
 
 
 def _holds_scores(path: Path) -> bool:
-    """Whether it is a folder, and not one of tracks or Parquet alone."""
-    return path.is_dir() and (
-        next(path.rglob("*.tsv"), None) is not None
-        or (track_format(path) is None and not parquet_parts(path))
-    )
+    """Whether it is a folder with score tables, whose rows name no files."""
+    names = sorted(files_below(path)) if path.is_dir() else []
+    table = next((name for name in names if name.lower().endswith(".tsv")), None)
+    if table is None:
+        return False
+    header = (first_line(path / table) or "").replace('"', "").split("\t")
+    return {*NAME_COLUMNS, *LABEL_COLUMNS, STRONG_COLUMNS[0]}.isdisjoint(header)
 
 
 def _without_suffixes(names: Iterable[str], clips: Iterable[str]) -> dict[str, str]:
@@ -325,12 +341,6 @@ def _read_scores(folder: Path, thresholds: str | float | Path | None) -> Predict
             edges=edges,
         )
         class_names.update(names)
-    if not tracks:
-        raise UserError(
-            "a folder must hold score tables, a .tsv with onset, offset and a column a class for "
-            "each recording; this one has none",
-            where=folder,
-        )
     return Prediction(
         folder,
         tuple(sorted(class_names)),
@@ -463,12 +473,17 @@ def _within(
 
 
 def _check_end(clip: str, track: ScoreTrack, seconds: float, where: Path) -> None:
-    """A table's last frame may end beyond the clip, but not begin there or last longer."""
+    """A table ends with its clip: a frame early at most, and no frame begins after the clip."""
     edges = track.edges_seconds
-    if len(edges) < 2:
-        return
     usual = float(np.median(np.diff(edges))) if len(edges) > 2 else 0.0
-    if edges[-2] > seconds + BEYOND_SECONDS or edges[-1] > seconds + usual + BEYOND_SECONDS:
+    slack = usual + BEYOND_SECONDS
+    if edges[-1] < seconds - slack < math.inf:
+        raise UserError(
+            f"scores must last as long as their clip, but those of '{clip}' end at {edges[-1]:g} "
+            f"of {seconds:g} s; detect it again, or mend the duration",
+            where=where,
+        )
+    if len(edges) > 1 and (edges[-2] > seconds + BEYOND_SECONDS or edges[-1] > seconds + slack):
         raise UserError(
             f"scores must lie within their clip, but the last frame from {edges[-2]:g} to "
             f"{edges[-1]:g} s goes beyond '{clip}', which lasts {seconds:g} s; mend the times or "

@@ -8,7 +8,7 @@ from earmark.audio import AudioError
 from earmark.errors import UserError
 from earmark.formats.event_formats import EventFormat, event_formats
 from earmark.formats.recorded import Recorded, refuse_unless_plain
-from earmark.tasks.recordings import in_made_folder, made_folder
+from earmark.tasks.recordings import in_made_folder, made_folder, refuse_model
 from earmark.writing import to_disk
 
 
@@ -49,7 +49,8 @@ class EventOutputs:
         """Makes the folders, and refuses what could only fail at the end.
 
         Raises:
-            UserError: a format can't hold so many recordings, or a class's name.
+            UserError: a format can't hold so many recordings, or a class's name, or a folder is a
+                model's.
         """
         labels = list(class_names)
         for name, kind in self.formats.items():
@@ -67,6 +68,7 @@ class EventOutputs:
                 raise UserError("is a folder, where a table should go; rename it", where=path)
             in_made_folder(path)
         for folder in self.folders.values():
+            refuse_model(folder)
             made_folder(folder)
 
     def refuse_name(self, name: str) -> None:

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from earmark.errors import UserError
 from earmark.model.hub import refuse_to_write
+from earmark.tasks.progress import say
 from earmark.tasks.recordings import made_folder
 from earmark.tasks.training import TrainingReport
 from earmark.writing import filling, writing
@@ -69,6 +70,8 @@ def fuse(
     if (validation is None) != (audio is None):
         raise UserError("--validation and --audio go together: the labels and their recordings")
     refuse_to_write(out)
+    if twice := sorted({str(model) for model in models if models.count(model) > 1}):
+        say(f"given several times, each of which counts: {', '.join(twice)}")
     if negatives is not None and validation is None:
         raise UserError("--negatives are for tuning, which needs labels, too: give --validation")
     if out.exists() and (not out.is_dir() or any(out.iterdir())):

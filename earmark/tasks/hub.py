@@ -128,4 +128,7 @@ def _explained(name: str, error: Exception) -> str:
             f"the hub lets nobody write to {name} without being its owner: `hf auth login`, or set "
             "HF_TOKEN, with a token that may write"
         )
-    return f"{name} can't be pushed: {first_line(error)}"
+    return (
+        f"{name} can't be pushed: {first_line(error)}; see that the hub can be reached, and try "
+        "again"
+    )

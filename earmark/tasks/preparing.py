@@ -12,7 +12,7 @@ from earmark.formats.labels import read_labels
 from earmark.recipes import DEFAULT as DEFAULT_RECIPE
 from earmark.recipes import systems
 from earmark.tasks.progress import counted, progress, say
-from earmark.tasks.recordings import refuse_if_all_failed
+from earmark.tasks.recordings import refuse_if_all_failed, refuse_model
 from earmark.tasks.training_data import found
 
 if TYPE_CHECKING:
@@ -92,6 +92,7 @@ def prepare(
         raise UserError(f"a shard needs at least 1 clip, came as {clips_per_shard}")
     if address is not None and engine != "ray":
         raise UserError("--address goes with --engine ray; leave it out, or give that, too")
+    refuse_model(out)
     of_systems = systems(recipe, parse_assignments(set))
     if len({settings.features for settings in of_systems.values()}) > 1:
         raise UserError(

@@ -75,7 +75,13 @@ def lasting(seconds: float) -> str:
 
 
 def in_short(names: Sequence[str], shown: int = 3) -> str:
-    """The first few names, and how many more there are."""
+    """The first few names, and how many more there are, if more than one.
+
+    >>> in_short("abcd"), in_short("abcde")
+    ("'a', 'b', 'c', 'd'", "'a', 'b', 'c' and 2 more")
+    """
+    if len(names) == shown + 1:
+        shown += 1
     more = f" and {len(names) - shown} more" if len(names) > shown else ""
     return ", ".join(f"'{name}'" for name in names[:shown]) + more
 

@@ -104,6 +104,12 @@ def failure_lines(failures: Sequence[str], what: str = "could not be read") -> l
     return [f"{len(failures)} {what}:", *(f"  {failure}" for failure in failures)]
 
 
+def refuse_model(out: Path) -> None:
+    """Raises UserError for a model folder, in which results would lie among the model's files."""
+    if (out / "model.json").exists():
+        raise UserError("is a model folder, and stays one; name another", where=out)
+
+
 def made_folder(folder: Path) -> Path:
     """The folder, which exists now."""
     try:

@@ -9,10 +9,11 @@ from typing import TYPE_CHECKING
 from earmark.errors import UserError
 from earmark.events import in_order
 from earmark.folders import files_below
-from earmark.formats.labels import LabelTable, read_labels, track_format
+from earmark.formats.detected import TABLE_SUFFIXES, read_detected
+from earmark.formats.labels import LabelTable, track_format
 from earmark.formats.recorded import START_TIME
-from earmark.formats.tables import NAME_COLUMNS, RECORD_SUFFIXES, parquet_parts, read_table
-from earmark.tasks.progress import counted, progress
+from earmark.formats.tables import NAME_COLUMNS, parquet_parts, read_table
+from earmark.tasks.progress import counted, lasting, progress
 from earmark.tasks.recordings import failure_lines, in_made_folder
 from earmark.writing import replacing
 
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from earmark.outputs.report import Recording
     from earmark.outputs.report_examples import Choice, Example
     from earmark.spectra import NumpyFeatures
-
-TABLE_SUFFIXES = (".csv", ".tsv", *RECORD_SUFFIXES, ".txt")
-"""Of a folder's tables those with the first of these suffixes are read: the others say the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,8 @@ class Reported:
     def text(self) -> str:
         """What is on the page, in a few lines."""
         what = f"{counted(self.events, 'event')} in {counted(self.recordings, 'recording')}"
-        lines = [f"{what} ({self.hours:.1f} h), {counted(self.examples, 'example')}: {self.out}"]
+        what += f" ({lasting(3600 * self.hours)}), {counted(self.examples, 'example')}"
+        lines = [f"{what}: {self.out}"]
         return "\n".join(lines + failure_lines(self.failures, "could not be read or found"))
 
 
@@ -85,7 +84,7 @@ def report(
         raise UserError("a report goes to a file, but this is a folder", where=out)
     if not 0 <= examples <= 100:
         raise UserError(f"--examples must lie between 0 and 100, came as {examples}")
-    table = _read(events)
+    table = read_detected(events)
     if not table.strong and table.rows:
         raise UserError(
             "a report needs events with onset and offset, came with tags alone; give what detect "
@@ -146,40 +145,6 @@ def report(
     with replacing(in_made_folder(out)) as part:
         part.write_text(text, encoding="utf-8")
     return replace(told, examples=on_page)
-
-
-def _read(events: Path) -> LabelTable:
-    """The events of a table, or of all tables in a folder."""
-    if not events.is_dir() or track_format(events) or parquet_parts(events):
-        return read_labels(events)
-    names = sorted(files_below(events))
-    of_suffix = {
-        suffix: [name for name in names if name.lower().endswith(suffix)]
-        for suffix in TABLE_SUFFIXES
-    }
-    chosen = next((found for found in of_suffix.values() if found), None)
-    if chosen is None:
-        raise UserError(
-            f"the folder holds no tables of events ({' '.join(TABLE_SUFFIXES)})", where=events
-        )
-    tables = [read_labels(events / name) for name in chosen]
-    table_of: dict[str, Path] = {}
-    for table in tables:
-        for row in table.rows:
-            if (first := table_of.setdefault(row.filename, table.path)) != table.path:
-                raise UserError(
-                    f"a recording may be in one table, but '{row.filename}' is in {first.name}, "
-                    "too; keep one of them",
-                    where=table.path,
-                )
-    return LabelTable(
-        events,
-        tuple(row for table in tables for row in table.rows),
-        tuple(sorted({name for table in tables for name in table.class_names})),
-        strong=all(table.strong for table in tables),
-        zero_length_events=sum(table.zero_length_events for table in tables),
-        stems=any(table.stems for table in tables),
-    )
 
 
 def _recordings(
@@ -274,7 +239,7 @@ def _totals(
     totals = [
         ("events", f"{told.events} of {len(classes)} class{'' if len(classes) == 1 else 'es'}"),
         ("recordings", f"{told.recordings}, of which {with_events} have events"),
-        ("length", f"{told.hours:.2f} hours"),
+        ("length", lasting(3600 * told.hours)),
     ]
     if starts:
         first, last = (moment.isoformat(" ", "minutes") for moment in (min(starts), max(starts)))

@@ -1,5 +1,6 @@
 """``synth``: a labelled data set of scenes, mixed from isolated sounds."""
 
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from earmark.formats.sounds import SoundRow, read_sounds
 from earmark.formats.strong import event_cells, write_strong
 from earmark.formats.tables import TAB, write_table
 from earmark.formats.weak import write_weak
-from earmark.tasks.progress import in_short, progress
+from earmark.tasks.progress import counted, in_short, progress
 from earmark.tasks.recordings import made_folder
 from earmark.writing import filling
 
@@ -55,10 +56,10 @@ class SynthReport:
 
     def text(self) -> str:
         """What was made, in a few lines."""
-        lines = [f"{self.scenes} scenes of {self.sounds} sounds: {self.out}"]
-        lines += [f"  {label}: {count} events" for label, count in self.events.items()]
+        lines = [f"{counted(self.scenes, 'scene')} of {counted(self.sounds, 'sound')}: {self.out}"]
+        lines += [f"  {label}: {counted(count, 'event')}" for label, count in self.events.items()]
         if self.too_short:
-            lines.append(f"{len(self.too_short)} sounds were too short: {in_short(self.too_short)}")
+            lines.append(f"too short: {in_short(self.too_short)}")
         return "\n".join(lines)
 
 
@@ -113,7 +114,7 @@ def synth(
         UserError: ``out`` isn't empty, a sound isn't found, or the settings can't be met.
     """
     if scenes < 1 or seed < 0:
-        raise UserError(f"need scenes >= 1 and seed >= 0, came as {scenes} and {seed}")
+        raise UserError(f"need --scenes >= 1 and --seed >= 0, came as {scenes} and {seed}")
     values: dict[str, Any] = {
         "duration_seconds": duration_seconds,
         "rate_hz": rate_hz,
@@ -128,7 +129,7 @@ def synth(
     try:
         settings = SceneSettings.model_validate(values)
     except ValidationError as error:
-        raise UserError(explain(error, SceneSettings)) from error
+        raise UserError(_as_options(explain(error, SceneSettings))) from error
     _check_empty(out)
     sounds, too_short = _find_sounds(sounds_table, audio, folds, settings)
     backgrounds = _find_backgrounds(background_audio, settings)
@@ -174,6 +175,17 @@ def mix_data_set(
     )
     counts = Counter(event.label for of in events.values() for event in of)
     return {label: counts[label] for label in sorted({sound.label for sound in sounds})}
+
+
+def _as_options(complaint: str) -> str:
+    """What is wrong with settings, with the options that they were given by.
+
+    >>> _as_options("snr_db needs its lower end first"), _as_options("rate_hz: must be ...")
+    ('--snr-db needs its lower end first', '--rate-hz: must be ...')
+    """
+    options = {re.sub("_(min|max)$", "", name) for name in SceneSettings.model_fields}
+    names = rf"\b({'|'.join(options)})(?:_min|_max)?\b"
+    return re.sub(names, lambda found: f"--{found[1].replace('_', '-')}", complaint)
 
 
 def _weights(assignments: Sequence[str]) -> dict[str, float]:
@@ -239,10 +251,16 @@ def _in_folds(table: Path, rows: list[SoundRow], folds: str | None) -> list[Soun
     wanted = {fold.strip() for fold in folds.split(",")}
     by_fold = any(row.fold for row in rows)
     fold_of = [row.fold if by_fold else row.group for row in rows]
-    unknown = sorted(wanted.difference(fold for fold in fold_of if fold))
-    if unknown:
-        known = ", ".join(sorted({fold for fold in fold_of if fold})) or "none"
-        raise UserError(f"no sound is of fold '{unknown[0]}'; there are: {known}", where=table)
+    known = sorted({fold for fold in fold_of if fold})
+    if not known:
+        raise UserError(
+            "--folds needs a column 'fold' or 'group', and the table has none; leave it out",
+            where=table,
+        )
+    if unknown := sorted(wanted.difference(known)):
+        raise UserError(
+            f"no sound is of fold '{unknown[0]}'; there are: {', '.join(known)}", where=table
+        )
     return [row for row, fold in zip(rows, fold_of, strict=True) if fold in wanted]
 
 

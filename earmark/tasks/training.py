@@ -11,7 +11,7 @@ from earmark.errors import UserError
 from earmark.model.hub import refuse_to_write
 from earmark.recipes import DEFAULT as DEFAULT_RECIPE
 from earmark.recipes import systems
-from earmark.tasks.progress import console
+from earmark.tasks.progress import console, counted
 from earmark.tasks.training_data import DEFAULT_SHARE, PREPARED_OR_SHARE, gather, is_shards
 
 DEFAULT_VALIDATION = DEFAULT_SHARE
@@ -36,7 +36,7 @@ class TrainingReport:
 
     def text(self) -> str:
         """The model's place and its scores, in a few lines."""
-        lines = [f"trained on {self.clips} clips in {self.seconds:.0f} s: {self.model}"]
+        lines = [f"trained on {counted(self.clips, 'clip')} in {self.seconds:.0f} s: {self.model}"]
         if self.validation:
             lines.append("on the validation clips, which also chose epochs and thresholds:")
             lines += [f"  {name}: {value:.3f}" for name, value in self.validation.items()]
@@ -117,6 +117,8 @@ def train(
     refuse_to_write(out)
     own = parse_assignments(set)
     if fuse_epochs is not None:
+        if fuse_epochs < 1:
+            raise UserError(f"--fuse-epochs must be at least 1, came as {fuse_epochs}")
         own = merge(own, {"training": {"fuse_epochs": fuse_epochs}})
     if from_ is None:
         settings = systems(recipe, own)
@@ -160,9 +162,9 @@ def train(
         seed=seed,
         keep=start.description.class_names if start is not None and keep_classes else (),
     )
-    data = data.with_negatives(negatives, next(iter(settings.values())).tuning)
     if start is not None:
-        start.say_classes(data.class_names)
+        start.twins(data.class_names)
+    data = data.with_negatives(negatives, next(iter(settings.values())).tuning)
     # Torch takes a second to import: errors in what the user typed should not wait for it.
     from earmark.tasks.fusion import MEMBERS, train_members
     from earmark.tasks.training_run import TrainingRun

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from earmark.audio import AudioError, duration_seconds
 from earmark.config import TuningSettings
 from earmark.data.labels import Clip, find_clips, split
-from earmark.data.places import CONTENTS, VALIDATION, Remote, place
+from earmark.data.places import CONTENTS, VALIDATION, Remote, frames_file, place
 from earmark.errors import UserError
 from earmark.formats.labels import LabelTable, read_labels
 from earmark.formats.tables import digest
@@ -59,6 +59,18 @@ class HeldOut:
     def holds_quiet(self) -> bool:
         """Whether any recording is known to hold none of the classes."""
         return bool(self.negatives) or any(not clip.events for clip in self.timed)
+
+    def in_parts(self, clips: Sequence[Clip]) -> "HeldOut":
+        """The same, which says so where its recordings are heard as ``clips`` that are parts."""
+        lengths = [
+            clip.stop_seconds - clip.start_seconds
+            for clip in clips
+            if clip.start_seconds is not None and clip.stop_seconds is not None
+        ]
+        if not self.strong or not lengths:
+            return self
+        parts = f"tags in {len(clips)} parts of up to {max(lengths):.1f} s"
+        return replace(self, described=f"{self.described} ({parts})")
 
     def as_far_as_bounded(self, tuning: TuningSettings) -> TuningSettings:
         """A model's settings, without their bound where nothing here can keep it, which is said."""
@@ -180,6 +192,13 @@ def gather(
         held_stored = stored.of(apart) if stored is not None and apart else None
         described = f"{len(apart)} clips held out of {labels.name}" if apart else ""
         held = HeldOut(apart, described, False, [], "")
+    tables = tune is not None or (fraction is None and held_stored is None)
+    if stored is not None and audio is not None and not tables:
+        raise UserError(
+            "shards need no recordings; leave out --audio, or give the table of labels in place "
+            "of the shards",
+            where=labels,
+        )
     counts = Counter(label for clip in clips for label in clip.labels)
     if not counts:
         raise UserError("no clip has a tag, so there is nothing to learn", where=labels)
@@ -215,9 +234,21 @@ def gather(
 
 
 def is_shards(labels: Path | str) -> bool:
-    """Whether labels are a place with prepared shards."""
+    """Whether labels are a place with prepared shards.
+
+    Raises:
+        UserError: it is a folder with shards that aren't whole.
+    """
     where = place(labels)
-    return isinstance(where, Remote) or where.size(CONTENTS) is not None
+    if isinstance(where, Remote) or where.size(CONTENTS) is not None:
+        return True
+    if any(Path(labels).glob(frames_file("*"))):
+        raise UserError(
+            f"holds shards, but no {CONTENTS}, which comes last; give the command that prepared "
+            "them again",
+            where=labels,
+        )
+    return False
 
 
 def _needed(audio: Path | None) -> Path:

@@ -8,7 +8,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -52,6 +52,7 @@ from earmark.training.course import Course
 from earmark.training.devices import choose_device, choose_precision, keep_freed_memory
 from earmark.training.launch import ALONE, Group
 from earmark.training.loop import Batch, train_epoch
+from earmark.training.self_labels import changed_with_frames, frame_labels
 from earmark.writing import replacing, unfinished, writing
 
 CLIPS_AT_ONCE = 16
@@ -74,12 +75,15 @@ class Log:
     epochs: list[Epoch] = field(default_factory=list)
     kept: list[int] = field(default_factory=list)
 
-    def add(self, epoch: Epoch, keep: int) -> None:
-        """Takes in an epoch; keeps the ``keep`` best, or the last ones if nothing is held out."""
+    def add(self, epoch: Epoch, keep: int, tag_epochs: int) -> None:
+        """Takes in an epoch; keeps the ``keep`` best, or the last ones if nothing is held out.
 
-        def rank(epoch: Epoch) -> tuple[float, int]:
+        Any after the ``tag_epochs``, which learn from tags alone, are better than these.
+        """
+
+        def rank(epoch: Epoch) -> tuple[bool, float, int]:
             value = epoch.validation_map
-            return (-1.0 if value is None else value, epoch.number)
+            return (epoch.number > tag_epochs, -1.0 if value is None else value, epoch.number)
 
         self.epochs.append(epoch)
         best = sorted(self.epochs, key=rank, reverse=True)[:keep]
@@ -142,6 +146,8 @@ class TrainingRun:
         if finished is not None:
             say(f"{self.out} is finished; nothing is left to do")
             return finished
+        if self.start is not None:
+            self.start.say_classes(self.data.class_names)
         with ExitStack() as held:
             self.group.from_first(lambda: self._hold(held))
             held.enter_context(self._shards)
@@ -215,20 +221,28 @@ class TrainingRun:
         return hashlib.sha256(json.dumps(what).encode()).hexdigest()
 
     def _prepare(self, resume: bool) -> TrainingReport | None:
-        """Makes the folder, or checks that it is this run's; gives a finished run's report."""
+        """Makes the folder, or goes on in this run's; gives a finished run's report."""
         note = self.folder / "run.json"
-        if not note.exists():
-            partial = unfinished(note)
+        partial = unfinished(note)
+        if note.exists():
+            if self._checkpoint.exists() or (self.out / "model.json").exists():
+                return self._earlier(note, resume)
+        else:
             if self.folder.is_dir():  # a run that was killed before it had a note
-                partial.unlink(missing_ok=True)
+                with alone(self.folder):  # whose lock goes with this one's
+                    partial.unlink(missing_ok=True)
                 if not any(self.folder.iterdir()):
                     self.folder.rmdir()
             if self.out.exists() and (not self.out.is_dir() or any(self.out.iterdir())):
                 raise UserError("the folder for the model must be new or empty", where=self.out)
             made_folder(self.folder)
-            with replacing(note, beside=partial) as part:
-                part.write_text(json.dumps({"key": self._key}) + "\n", encoding="utf-8")
-            return None
+        # Of a run that ended before its first epoch there are features at most, which may stay.
+        with alone(self.folder), replacing(note, beside=partial) as part:
+            part.write_text(json.dumps({"key": self._key}) + "\n", encoding="utf-8")
+        return None
+
+    def _earlier(self, note: Path, resume: bool) -> TrainingReport | None:
+        """Checks that a run which has learnt something is this one; its report if it is done."""
         if not resume:
             raise UserError(
                 "there is a training already; pass --resume to go on with it, or another --out",
@@ -240,8 +254,9 @@ class TrainingRun:
             raise UserError("is damaged; start anew with another --out", where=note) from error
         if key != self._key:
             raise UserError(
-                "--resume needs the settings, labels, seed and precision that the training was "
-                "started with, and these differ; give them again, or another --out",
+                "--resume needs the settings, labels, seed, precision and version of earmark that "
+                "the training was started with, and these differ; give them again, or another "
+                "--out",
                 where=self.out,
             )
         if (self.out / "model.json").exists():
@@ -381,7 +396,6 @@ class TrainingRun:
         sampler = self._sampler()
         course = Course(network, optimiser, training, sampler.batches_per_epoch)
         log = self._resumed(network, optimiser, course)
-        kept = network if course.averaged is None else course.averaged
         self.group.unite(network)
         for _ in log.epochs:  # the sampler's state is where its draws have led
             for _ in sampler.epoch():
@@ -389,6 +403,7 @@ class TrainingRun:
         for number in range(len(log.epochs) + 1, training.epochs + 1):
             started = time.monotonic()
             what = f"epoch {number} of {training.epochs}"
+            course.begins(number)
             self.group.seed_epoch(self.seed, number)
             with progress(what, sampler.batches_per_epoch) as step:
 
@@ -398,16 +413,16 @@ class TrainingRun:
 
                 loss = train_epoch(
                     network,
-                    self._batches(sampler, number),
+                    self._batches(sampler, number, course.teacher),
                     optimiser,
                     precision=self.precision,
                     group=self.group,
                     after_step=after_step,
                 )
-            self._check_finite(kept)
-            score = self._validate(kept)
+            self._check_finite(course.kept)
+            score = self._validate(course.kept)
             epoch = Epoch(number, loss, score, time.monotonic() - started)
-            log.add(epoch, training.fuse_epochs)
+            log.add(epoch, training.fuse_epochs, training.tag_epochs)
             if self.group.rank == 0:
                 self._save(network, optimiser, course, log)
             shown = "" if score is None else f", validation mAP {score:.3f}"
@@ -439,27 +454,51 @@ class TrainingRun:
         return sampler
 
     def _batches(
-        self, sampler: BalancedSampler | ShuffledSampler | ShardedSampler, epoch: int
+        self,
+        sampler: BalancedSampler | ShuffledSampler | ShardedSampler,
+        epoch: int,
+        teacher: Network | None,
     ) -> Iterator[Batch]:
-        """The batches of an epoch, changed at random as the settings say."""
+        """The batches of an epoch, changed at random as the settings say.
+
+        What the teacher hears in a clip that is no more than turned are its frames' labels.
+        """
         augment = Augmentation(self.settings.augmentation, self._draws(epoch))
         known, clips = self._training.known, self._training.features
+        to_one = self.settings.network.total_time_pooling
         for of_all in sampler.epoch():
             if isinstance(sampler, ShardedSampler) and isinstance(clips, ShardedFeatures):
                 clips.hold(sampler.open)
             numbers = self.group.part(of_all)
             features, lengths = self._features(numbers)
             frames = None if lengths is None else torch.from_numpy(lengths)
-            changed, tags, told = augment(
-                torch.from_numpy(features),
-                frames,
-                _dense(self._training.tags[numbers]),
-                None if known is None else _dense(known[numbers]),
+            turned = augment.turned(torch.from_numpy(features), frames)
+            tags = _dense(self._training.tags[numbers])
+            told = None if known is None else _dense(known[numbers])
+            if teacher is None:
+                changed, tags, told = augment(turned, frames, tags, told)
+                yield Batch(changed, frames, tags, told, self._cells(tags, told))
+                continue
+            heard = frame_labels(
+                teacher,
+                turned.to(self.device),
+                None if frames is None else frames.to(self.device),
+                tags.to(self.device),
+                to_one=to_one,
+                precision=self.precision,
             )
-            cells = len(of_all) * len(self.data.class_names)
-            if told is not None:
-                cells = int(self.group.sum(told.sum()))
-            yield Batch(changed, frames, tags, told, None if self.group.size == 1 else cells)
+            changed, tags, told, of_frames = changed_with_frames(
+                augment, turned, frames, tags, told, heard.cpu(), to_one=to_one
+            )
+            of_frames = replace(of_frames, cells=self._cells(of_frames.values, of_frames.known))
+            yield Batch(changed, frames, tags, told, self._cells(tags, told), of_frames)
+
+    def _cells(self, labels: torch.Tensor, known: torch.Tensor | None) -> int | None:
+        """How many labels of the whole batch are known, where others have parts of it."""
+        if self.group.size == 1:
+            return None
+        count = labels.numel() if known is None else int(known.sum())
+        return int(self.group.sum(torch.tensor(count)))
 
     def _draws(self, epoch: int) -> torch.Generator:
         """What an epoch's changes are drawn from, on this process."""
@@ -484,9 +523,9 @@ class TrainingRun:
                 "changed; start anew with another --out",
                 where=self.out,
             )
-        restore(state, network, optimiser, course.averaged)
         log = Log([Epoch(**epoch) for epoch in notes["epochs"]], notes["kept"])
         course.goes_on_after(len(log.epochs))
+        restore(state, network, optimiser, averaged=course.averaged, teacher=course.teacher)
         say(f"going on after epoch {len(log.epochs)}")
         return log
 
@@ -496,10 +535,10 @@ class TrainingRun:
         """Checkpoints an epoch; a kill between any two lines loses this epoch at most."""
         number = len(log.epochs)
         if number in log.kept:
-            kept = network if course.averaged is None else course.averaged
-            save_tensors(self._epoch_file(number), kept.state_dict(), {})
+            save_tensors(self._epoch_file(number), course.kept.state_dict(), {})
         notes = {**asdict(log), "features": self._training.features.key}
-        state = training_state(network, optimiser, course.averaged)
+        others = {"averaged": course.averaged, "teacher": course.teacher}
+        state = training_state(network, optimiser, **others)
         save_tensors(self._checkpoint, state, notes)
         stay = {self._epoch_file(number) for number in log.kept}
         with writing(self.folder):
@@ -582,7 +621,7 @@ class TrainingRun:
             known = None if held.known is None else held.known.toarray()
             sides = tags, posteriors, sources
             chosen = choose_on_tags(
-                data.held,
+                data.held.in_parts(held.clips),
                 data.class_names,
                 decoding,
                 tuning,
@@ -600,12 +639,14 @@ class TrainingRun:
     def _describe(self, log: Log, chosen: Chosen) -> bundle.Description:
         names = self.data.class_names
         counts = dict(zip(names, self._training.tags.sum(axis=0).tolist(), strict=True))
-        how = "last" if log.epochs[-1].validation_map is None else "best (by validation mAP)"
-        epochs = ", ".join(str(number) for number in log.kept)
+        several = len(log.kept) > 1
+        how = "last" if log.epochs[-1].validation_map is None else "best by validation mAP"
+        if self.settings.training.tag_epochs < len(log.epochs):
+            how += " of those with labelled frames"
+        epochs = f"epoch{'s' * several} {', '.join(map(str, log.kept))}"
         averaged = self.settings.training.average_decay > 0
-        kind = "mean posteriors" + (
-            ", by weights averaged over the last steps," if averaged else ""
-        )
+        kind = ("mean " * several) + "posteriors"
+        kind += ", by weights averaged over the last steps," if averaged else ""
         return bundle.describe(
             names,
             self.settings,
@@ -621,7 +662,7 @@ class TrainingRun:
                 precision=self.precision,
                 clips=len(self._training.clips),
                 clips_of_class=counts,
-                weights=f"{kind} of the {how} epochs: {epochs}",
+                weights=f"{kind} of {epochs}, the {how}",
                 thresholds=chosen.note,
                 tuned_on=self.data.held.digests,
                 validation=chosen.scores,

@@ -9,6 +9,7 @@ import numpy as np
 from torch import Tensor
 
 from earmark.config import ClassCalibration, ClassDecoding, Settings, merge, settings_from
+from earmark.data.check.classes import folded
 from earmark.errors import UserError
 from earmark.features import Normaliser
 from earmark.formats.tables import digest
@@ -101,6 +102,24 @@ class Start:
         """The licences of all that was learnt from."""
         return "; ".join(sorted({licence, self.description.licence_of_training_data}))
 
+    def twins(self, names: Sequence[str]) -> dict[str, str]:
+        """New classes that the model only writes in another way, with how it does.
+
+        Raises:
+            UserError: a class would be there twice, as it is written here and in the model.
+        """
+        of_model = self.description.class_names
+        written = {folded(name): name for name in of_model}
+        new = [name for name in names if name not in of_model]
+        found = {name: written[folded(name)] for name in new if folded(name) in written}
+        for name, own in found.items():
+            if own in names:
+                raise UserError(
+                    f"'{name}' is '{own}' in {self.name}, and the model would have both: write it "
+                    "so in the labels"
+                )
+        return found
+
     def say_classes(self, names: Sequence[str]) -> None:
         """Says which classes it brings along, and which not."""
         of_model = self.description.class_names
@@ -108,6 +127,8 @@ class Start:
         new = [name for name in names if name not in of_model]
         dropped = [name for name in of_model if name not in names]
         say(f"starting from {self.name}: knows {', '.join(known) or 'none of these classes'}")
+        for name, own in self.twins(names).items():
+            say(f"'{name}' is '{own}' in {self.name}: write it so to go on from it")
         if new:
             say(f"learns anew: {', '.join(new)}")
         if dropped:

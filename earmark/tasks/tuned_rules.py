@@ -24,7 +24,7 @@ from earmark.inference.decoding import decided_scores, decode
 from earmark.inference.recogniser import Recogniser
 from earmark.metrics.collars import EventEvidence
 from earmark.metrics.confusion import event_confusion, tag_confusion
-from earmark.metrics.counts import Counts
+from earmark.metrics.counts import Counts, mean_over_classes
 from earmark.metrics.curves import Reliability
 from earmark.metrics.false_events import FalseEvents
 from earmark.metrics.psds import PSDS1, PSDS2, PsdsEvidence
@@ -88,14 +88,14 @@ def choose(
     units = list(_units(held, recogniser.window_seconds))
     rows: list[tuple[list[bool], list[float]]] = []
     told: list[list[bool]] = []
-    sources: list[str] = []
+    heard: list[Clip] = []
     with progress("tags of the validation clips", len(units)) as step:
         for clip in units:
             try:
                 given = _tags_of(raw, clip)
                 rows.append(([name in clip.labels for name in names], list(given.values())))
                 told.append([clip.knows(name) for name in names])
-                sources.append(source_of(clip))
+                heard.append(clip)
             except AudioError as error:
                 say(f"unreadable: {error}")
             step()
@@ -104,13 +104,13 @@ def choose(
         posteriors = np.array([row[1] for row in rows], np.float32)
         known = np.array(told)
         chosen = choose_on_tags(
-            held,
+            held.in_parts(heard),
             names,
             decoding,
             tuning,
             tags,
             posteriors,
-            sources,
+            [source_of(clip) for clip in heard],
             known=None if known.all() else known,
             votes=votes,
             own=own,
@@ -237,14 +237,17 @@ def choose_on_tags(
     sides = tags, posteriors, class_names
     evidence = _tag_evidence(rules, *sides)
     tagging = evidence.scores()
-    scores = _finite(_tag_scores(tagging, tuning))
+    judgeable = np.ones(told.shape, np.bool_)
+    if known is not None:
+        judgeable = np.asarray(known.any(axis=0))
+    scores = _finite(_tag_scores(tagging, judgeable, tuning))
     short = _short(tagging.counts, class_names, tuning)
     before = {}
     if own is not None:
-        before = _finite(_tag_scores(_tag_evidence(own, *sides).scores(), tuning))
+        before = _finite(_tag_scores(_tag_evidence(own, *sides).scores(), judgeable, tuning))
     judged = judge(
         held.described,
-        lambda weights: _tag_scores(evidence.scores(weights), tuning),
+        lambda weights: _tag_scores(evidence.scores(weights), judgeable, tuning),
         sources,
         "clips",
         tag_confusion(tags, posteriors > tagging.thresholds, class_names),
@@ -364,7 +367,7 @@ def choose_on_events(
         )
         if short:
             note += f" (events of {', '.join(short)} don't reach it)"
-            say(f"no rule for events reaches a precision of {tuning.precision}: {', '.join(short)}")
+            say(f"no rule for events reaches a precision of {tuning.precision}: {in_short(short)}")
         if before.before:
             found = _EventEvidence(own, tracks, references, decoding, tuning).scores()
             earlier = _finite(found)
@@ -378,9 +381,10 @@ def choose_on_events(
             slow=evidence.psds is not None,
         )
         if before.judged is not None:
-            on = dict.fromkeys([before.judged.on, judged.on])
+            same = held.timed_described == held.described
+            on = before.judged.on if same else f"{before.judged.on} and {judged.on}"
             ends = before.judged.intervals | judged.intervals
-            judged = judged.model_copy(update={"on": " and ".join(on), "intervals": ends})
+            judged = judged.model_copy(update={"on": on, "intervals": ends})
     quiet = of_negatives | {n: track for n, track in tracks.items() if not references[n]}
     chosen = dict(zip(told, rules, strict=True))
     of_all = [chosen.get(k, rule) for k, rule in enumerate(before.rules)]
@@ -462,7 +466,7 @@ def _calibrated_on_events(
     Recordings weigh alike, and all together as many observations as they have segments: frames
     that are near each other say the same.
     """
-    truth = np.concatenate([_sounding(track, references[name]) for name, track in tracks.items()])
+    truth = np.concatenate([sounding(track, references[name]) for name, track in tracks.items()])
     lengths = np.array([len(track.probabilities) for track in tracks.values()])
     seconds = sum(track.stop_seconds for track in tracks.values())
     of_each = seconds / tuning.resolution_seconds / len(tracks)
@@ -500,7 +504,7 @@ def _errors(
     return first.calibration_error, second.calibration_error
 
 
-def _sounding(track: ScoreTrack, events: Sequence[Event]) -> NDArray[np.bool_]:
+def sounding(track: ScoreTrack, events: Sequence[Event]) -> NDArray[np.bool_]:
     """(T, K) whether an event of the class sounds in the middle of a frame."""
     edges = track.edges_seconds
     middles = (edges[:-1] + edges[1:]) / 2
@@ -513,9 +517,9 @@ def _sounding(track: ScoreTrack, events: Sequence[Event]) -> NDArray[np.bool_]:
 
 
 def _goal_of_tags(tuning: TuningSettings) -> str:
-    alike = " with one for all classes" if tuning.one_rule else ""
     if tuning.precision is not None:
-        return f"maximise recall at a precision of at least {tuning.precision:g}{alike}"
+        return f"maximise recall at a precision of at least {tuning.precision:g}"
+    alike = " with one for all classes" if tuning.shares_one_rule else ""
     return f"maximise {tuning.average} F1{alike}"
 
 
@@ -543,11 +547,13 @@ def _tag_evidence(
     return TaggingEvidence(tags, posteriors, thresholds, class_names)
 
 
-def _tag_scores(tagging: TaggingScores, tuning: TuningSettings) -> dict[str, float]:
-    """What is said of tags."""
+def _tag_scores(
+    tagging: TaggingScores, judgeable: NDArray[np.bool_], tuning: TuningSettings
+) -> dict[str, float]:
+    """What is said of tags; the means are over the classes (K,) of which anything is known."""
     scores = {
         "tagging micro F1": float(tagging.micro.f1),
-        "tagging macro F1": tagging.macro_f1,
+        "tagging macro F1": mean_over_classes(tagging.counts.f1[judgeable]),
         "tagging mAP": tagging.mean_average_precision,
     }
     if tuning.precision is not None:

@@ -80,7 +80,7 @@ def tune(
     from earmark.inference.fusion import load_recogniser
     from earmark.model.bundle import FusedDescription, read_description, save_description
     from earmark.model.hub import refuse_to_write
-    from earmark.outputs.card import card, earlier_card
+    from earmark.outputs.card import card, earlier_card, with_scores_of_before
     from earmark.tasks.training_data import held_out
     from earmark.tasks.tuned_rules import choose
     from earmark.training.devices import choose_device
@@ -129,7 +129,8 @@ def tune(
         changes = {"settings": settings, "training": training}
     changes |= {"decoding": tuple(chosen.rules), "calibration": chosen.calibration}
     description = description.model_copy(update=changes)
-    save_description(model, description, card(description, earlier_card(model)))
+    earlier = with_scores_of_before(earlier_card(model))
+    save_description(model, description, card(description, earlier))
     return Tuned(model, chosen.note, chosen.before, chosen.scores)
 
 
@@ -143,11 +144,10 @@ def _changed(
     other: dict[str, Any] = {}
     if target is not None or precision is not None:
         other = {"target": target or "segment_f1", "precision": precision}
-        if target not in (None, "segment_f1", "event_f1"):  # of which each class has its own rule
-            other["one_rule"] = False
     if max_false_events_per_hour is not None:
         other["max_false_events_per_hour"] = max_false_events_per_hour
     try:
         return TuningSettings.model_validate(tuning.model_dump() | other)
     except ValidationError as error:
-        raise UserError(f"--{explain(error, TuningSettings)}") from error
+        name, colon, why = explain(error, TuningSettings).partition(":")
+        raise UserError(f"--{name.replace('_', '-')}{colon}{why}") from error

@@ -28,12 +28,13 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
 
 
 def training_state(
-    network: nn.Module, optimiser: torch.optim.Optimizer, averaged: nn.Module | None = None
+    network: nn.Module, optimiser: torch.optim.Optimizer, **others: nn.Module | None
 ) -> dict[str, Tensor]:
-    """All that the next step depends on: weights, moments, averaged weights, random state."""
-    state = {f"network/{name}": tensor for name, tensor in network.state_dict().items()}
-    if averaged is not None:
-        state |= {f"averaged/{name}": tensor for name, tensor in averaged.state_dict().items()}
+    """All that the next step depends on: weights of all networks, moments, random state."""
+    state: dict[str, Tensor] = {}
+    for part, module in {"network": network, **others}.items():
+        if module is not None:
+            state |= {f"{part}/{name}": tensor for name, tensor in module.state_dict().items()}
     for index, moments in optimiser.state_dict()["state"].items():
         for name, value in moments.items():
             state[f"optimiser/{index}/{name}"] = torch.as_tensor(value)
@@ -47,12 +48,13 @@ def restore(
     state: dict[str, Tensor],
     network: nn.Module,
     optimiser: torch.optim.Optimizer,
-    averaged: nn.Module | None = None,
+    **others: nn.Module | None,
 ) -> None:
     """Puts all of them back to where ``training_state`` saw them."""
-    for part, module in (("network/", network), ("averaged/", averaged)):
+    for part, module in {"network": network, **others}.items():
         if module is not None:
-            own = {n.removeprefix(part): t for n, t in state.items() if n.startswith(part)}
+            start = f"{part}/"
+            own = {n.removeprefix(start): t for n, t in state.items() if n.startswith(start)}
             module.load_state_dict(own)
     moments: dict[int, dict[str, Tensor]] = {}
     for name, tensor in state.items():

@@ -5,10 +5,26 @@ from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
+from torch.nn.functional import logsigmoid
 
 from earmark.errors import UserError
 from earmark.training.launch import ALONE, Group
 from earmark.training.loss import tag_loss
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class FrameLabels:
+    """What each frame of a batch holds.
+
+    Attributes:
+        values: (B, T', K) 0 or 1, T' frames of the network's output.
+        known: (B, T', K) 1 where that is known, else 0; None where all is.
+        cells: how many are known of the whole batch, where other processes have parts of it.
+    """
+
+    values: Tensor
+    known: Tensor | None = None
+    cells: int | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -22,6 +38,7 @@ class Batch:
         known: (B, K) 1 where a tag is known, else 0; None where all are.
         cells: how many tags of the whole batch are known, where other processes have other parts
             of it.
+        frames: labels of the frames, too, if there are any.
     """
 
     features: Tensor
@@ -29,6 +46,11 @@ class Batch:
     tags: Tensor
     known: Tensor | None = None
     cells: int | None = None
+    frames: FrameLabels | None = None
+
+
+FRAMES_WEIGH = 2.0
+"""How much the loss of the frames counts beside that of the tags."""
 
 
 def train_epoch(
@@ -68,6 +90,8 @@ def train_epoch(
         loss = tag_loss(
             output.log_present, output.log_absent, batch.tags.to(device), known, batch.cells
         )
+        if batch.frames is not None:
+            loss = loss + FRAMES_WEIGH * frame_loss(output.frame_logits, batch.frames)
         optimiser.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         of_all = group.sum_gradients(network, loss)
@@ -82,3 +106,11 @@ def train_epoch(
         steps += 1
         after_step()
     return total / steps
+
+
+def frame_loss(logits: Tensor, labels: FrameLabels) -> Tensor:
+    """Eq. 1 of frames."""
+    device = logits.device
+    known = None if labels.known is None else labels.known.to(device)
+    present, absent = logsigmoid(logits), logsigmoid(-logits)
+    return tag_loss(present, absent, labels.values.to(device), known, labels.cells)

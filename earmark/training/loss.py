@@ -17,7 +17,8 @@ def tag_loss(
     batch size changes. Log-probabilities come in, so nothing overflows, whatever the precision.
 
     Args:
-        log_present: (B, K) logarithm of the clip probabilities, float32.
+        log_present: (B, K) logarithm of the clip probabilities, float32; or (B, T, K) of frames,
+            and all else with them.
         log_absent: (B, K) logarithm of their complements, float32.
         tags: (B, K) 1 where the clip has the class, else 0.
         known: (B, K) 1 where it is known whether the clip has the class, else 0, which doesn't

@@ -15,7 +15,12 @@ DECIBEL = math.log(10) / 20
 
 
 def augment(seed=0, **settings):
-    return Augmentation(AugmentationSettings(**settings), torch.Generator().manual_seed(seed))
+    change = Augmentation(AugmentationSettings(**settings), torch.Generator().manual_seed(seed))
+
+    def both(features, lengths, tags, known=None):
+        return change(change.turned(features, lengths), lengths, tags, known)
+
+    return both
 
 
 @pytest.fixture

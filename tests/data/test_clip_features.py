@@ -229,6 +229,7 @@ def slow(clips, folder, together, done):
     done.put(extractor.clips)
 
 
+@pytest.mark.slow
 def test_two_processes_compute_once(clips, tmp_path):
     fresh = multiprocessing.get_context("spawn")
     given = clips, tmp_path / "f", fresh.Barrier(2), (done := fresh.Queue())

@@ -324,10 +324,20 @@ def test_synth_refuses(isolated: Path) -> None:
     rows = table.read_text()
     with pytest.raises(UserError, match="no sound is of fold '9'; there are: 1, 2"):
         synth(table, audio=audio, out=out, scenes=1, folds="1,9")
-    with pytest.raises(UserError, match="need scenes >= 1"):
+    with pytest.raises(UserError, match="need --scenes >= 1"):
         synth(table, audio=audio, out=out, scenes=0)
-    with pytest.raises(UserError, match="snr_db needs its lower end first"):
-        synth(table, audio=audio, out=out, scenes=1, snr_db=(9.0, 3.0))
+    for complaint, how in (
+        ("--snr-db needs its lower end first", {"snr_db": (9.0, 3.0)}),
+        ("--snr-db: input should be", {"snr_db": (9.0, 300.0)}),
+        ("--min-event-seconds may exceed neither --max-event-seconds", {"min_event_seconds": 9.0}),
+        ("--background: input should be 'white'", {"background": "blue"}),
+    ):
+        with pytest.raises(UserError, match=f"^{complaint}"):
+            synth(table, audio=audio, out=out, scenes=1, **how)
+    table.write_text("filename,event_label\n")
+    with pytest.raises(UserError, match="--folds needs a column 'fold' or 'group'"):
+        synth(table, audio=audio, out=out, scenes=1, folds="1")
+    table.write_text(rows)
     with pytest.raises(UserError, match=r"every sound of class 'high, shrill' is shorter"):
         synth(table, audio=audio, out=out, scenes=1, min_event_seconds=1.0)
     with pytest.raises(UserError, match="background must last a scene"):

@@ -185,6 +185,21 @@ def test_wide(read):
             read(f"filename,dog,cat\na,1,0\nb,1,{wrong}\n")
 
 
+@pytest.mark.parametrize(
+    ("column", "cell", "hint"),
+    [
+        ("event_lables", "dog", r"came as 'dog'; did you mean the column 'event_labels'\?$"),
+        ("Category", "dog", r"did you mean the column 'category'\?$"),
+        ("dog", "0.1667", "these are probabilities of tags: `earmark tag --labels` decides them"),
+        ("dog", "2", "came as '2'$"),
+        ("dog", "nan", "came as 'nan'$"),
+    ],
+)
+def test_what_is_no_wide_table_is_told(read, column, cell, hint):
+    with pytest.raises(UserError, match=hint):
+        read(f"filename,{column}\na,{cell}\n")
+
+
 def test_esc50(read):
     for columns in ("filename,fold,target,category", "file,fold,id,class"):
         table = read(f"{columns}\n1.wav,5,0,dog\nd/2.wav,1,1,a cat\n")
@@ -274,20 +289,26 @@ def test_dcase_ground_truths(read):
         "filename,onset,offset",
         "filename,onset,offset,event_label,event_labels",
         "name,dog,cat",
-        "filename;event_labels",
     ],
 )
 def test_other_columns_are_refused_with_the_formats(read, header):
-    with pytest.raises(UserError, match=r"line 1: labels must be in one of.*weak.*segments.*esc50"):
+    with pytest.raises(UserError, match=r"line 1: the columns, .*weak.*segments.*esc50"):
         read(header + "\n")
 
 
 @pytest.mark.parametrize(
     ("header", "hint"),
     [
-        ("filename;event_labels", "these between semicolons$"),
-        ("Filename,Event_Labels", "in small letters$"),
-        ("name,dog,cat", "name, dog, cat$"),
+        (
+            "filename;event_labels",
+            "line 1: the columns stand between semicolons; save the table with commas or tabs$",
+        ),
+        ("Filename,Event_Labels", "line 1: .*'Filename' isn't known here; did you mean 'filename'"),
+        (
+            "filename,onsett,offset,event_label",
+            "line 1: .*'onsett' isn't known here; did you mean 'onset'",
+        ),
+        ("name,dog,cat", "came as name, dog, cat; the formats are"),
     ],
 )
 def test_what_spreadsheets_make_of_a_header_is_told(read, header, hint):

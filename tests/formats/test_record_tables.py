@@ -113,7 +113,7 @@ def test_lists_of_labels_are_those_of_a_weak_table(tmp_path_factory, rows):
         ('[{"filename": "a", "onset": Infinity, "offset": 1, "event_label": "y"}]', "finite"),
         ('[{"filename": "a", "onset": 1, "offset": 0, "event_label": "y"}]', "before its onset"),
         ('[{"filename": "a", "dog": 2}]', "column 'dog' must be 0 or 1"),
-        ('[{"name": "a"}]', "labels must be in one of the formats .*raven"),
+        ('[{"name": "a"}]', "must be those of a format, came as name; .*raven"),
     ],
 )  # fmt: skip
 def test_wrong_json(tmp_path, text, complaint):

@@ -101,6 +101,7 @@ def test_all_kinds_are_as_plain_torch(make, kind, recurrent):
             filters=filters,
             frequency_pooling=pool,
             background=kind == "max",
+            exclusive=kind == "linear_softmax",
         )
         for seed, (filters, pool) in enumerate([((4, 8, 6), (2, 2, 2)), (8, (3, 1, 3))])
     ]
@@ -277,6 +278,7 @@ def test_many_lengths_are_as_good_as_one():
     assert len(engine._idle) == 1
 
 
+@pytest.mark.slow
 @needs_openvino
 def test_nothing_is_told_to_anybody():
     program = """
@@ -318,6 +320,7 @@ signal.raise_signal(signal.SIGINT)
 """
 
 
+@pytest.mark.slow
 @needs_openvino
 @pytest.mark.skipif(sys.platform == "win32", reason="signals are those of POSIX")
 def test_a_program_can_be_stopped_when_its_engines_are_gone():

@@ -120,6 +120,8 @@ def test_a_folder_without_a_model_is_named(tmp_path):
     (tmp_path / "training").mkdir()
     (tmp_path / "training" / "run.json").write_text("{}")
     assert message(tmp_path).endswith("finish its training: `earmark train ... --resume`")
+    (tmp_path / "earmark.json").write_text("{}")
+    assert "is an exported model, which earmark.runtime.load reads; give" in message(tmp_path)
 
 
 def test_a_misspelt_model_folder_has_a_suggestion(folder):
@@ -158,9 +160,10 @@ def test_a_model_of_before_a_setting_of_training_or_tuning_is_read(folder, secti
     assert read_description(folder).settings == SMALL
 
 
-def test_a_model_of_before_augmentation_or_a_background_is_read(folder):
+def test_a_model_of_before_augmentation_or_later_settings_of_networks_is_read(folder):
     edit(folder, lambda raw: raw["settings"].pop("augmentation"))
-    edit(folder, lambda raw: raw["settings"]["network"].pop("background"))
+    for key in bundle.LATER:
+        edit(folder, lambda raw, key=key: raw["settings"]["network"].pop(key))
     assert read_description(folder).settings == SMALL
     assert load(folder).networks
 

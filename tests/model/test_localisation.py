@@ -7,7 +7,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from earmark.model.localisation import Localisation, pool
+from earmark.model.localisation import Localisation, one_at_a_time, pool
 from earmark.training.loss import tag_loss
 
 KINDS = ["attention", "attention_over_time", "linear_softmax", "mean", "max"]
@@ -131,3 +131,37 @@ def test_rounding_lifts_no_probability_above_1():
         log_weights, logits = 3 * torch.randn(16, 200, 17) - 4, torch.randn(16, 200, 17) + 17
         for sign in (1, -1):
             assert all((found <= 0).all() for found in pool(sign * logits, log_weights))
+
+
+def test_one_class_at_a_time_shares_one_probability():
+    torch.manual_seed(4)
+    logits = 5 * torch.randn(2, 6, 4)
+    shares = torch.softmax(torch.cat([logits, torch.zeros(2, 6, 1)], dim=2), dim=2)[..., :-1]
+    torch.testing.assert_close(one_at_a_time(logits).sigmoid(), shares, atol=1e-6, rtol=1e-5)
+    made = Localisation(6, 4, "linear_softmax", exclusive=True)
+    inputs = 30 * torch.randn(2, 6, 6)
+    assert bool((made(inputs).frame_probabilities.sum(dim=2) <= 1 + 1e-5).all())
+    free = Localisation(6, 4, "linear_softmax")
+    free.load_state_dict(made.state_dict())
+    assert bool((free(inputs).frame_probabilities.sum(dim=2) > 1).any())
+
+
+@pytest.mark.parametrize("size", [0.0, 30.0, 1e4])
+def test_one_class_at_a_time_stays_finite(size):
+    logits = torch.tensor([[[size, -size, 0.0]], [[size, size, size]]], requires_grad=True)
+    found = one_at_a_time(logits)
+    found.sum().backward()
+    assert bool(found.isfinite().all())
+    assert logits.grad is not None
+    assert bool(logits.grad.isfinite().all())
+
+
+@pytest.mark.parametrize("size", [1.0, 15.0, 60.0])
+def test_a_class_that_is_wrongly_sure_is_unlearnt(size):
+    """However sure: what the likeliest class has is its own logit's, less the others'."""
+    logits = torch.tensor([[[size, -1.0, 0.5]]], requires_grad=True)
+    found = one_at_a_time(logits)
+    rest = math.log(1 + math.exp(-1) + math.exp(0.5))
+    assert found[0, 0, 0].item() == pytest.approx(size - rest, rel=1e-5)
+    torch.nn.functional.softplus(found[0, 0, 0]).backward()  # the loss where it is absent
+    assert logits.grad[0, 0, 0] > 0.2

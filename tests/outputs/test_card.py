@@ -16,7 +16,15 @@ from earmark.model.bundle import (
     TrainingSummary,
     describe,
 )
-from earmark.outputs.card import card, earlier_card, escaped, scores_key, with_section
+from earmark.outputs.card import (
+    card,
+    earlier_card,
+    escaped,
+    scores_key,
+    scores_section,
+    with_scores_of_before,
+    with_section,
+)
 
 EVIL = "a|b <!-- earmark: end model --> `c` [d](e)\n"
 JUDGED = Judged(
@@ -132,6 +140,20 @@ def test_sections_of_other_names_stay():
     assert re.findall("one|two|three|four|five", text) == ["three", "two", "four", "five"]
     assert text.startswith("mine\n\n<!-- earmark: begin scores of tags on a;")
     assert text.count("-->") == 8
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_scores_of_before_are_told_as_such_once(newline):
+    text = "## Scores of my own\n"
+    for name in ("a", "b"):
+        section = scores_section("tags", name, ["about"], [[["F1"], ["50"]]])
+        text = with_section(text, scores_key("tags", name), section)
+    text = text.replace("\n", newline)
+    first = with_scores_of_before(text)
+    assert first.count(", before the thresholds were tuned anew") == 2
+    assert first.replace(", before the thresholds were tuned anew", "") == text
+    assert f"## Scores of tags on b, before the thresholds were tuned anew{newline}" in first
+    assert with_scores_of_before(first) == first
 
 
 def test_half_a_section_is_somebodys_text():

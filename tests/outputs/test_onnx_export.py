@@ -24,6 +24,7 @@ NETWORKS = {
     "relu": {"activation": "relu", "recurrent": "none"},
     "gated_gru": {"recurrent": "gated_gru"},
     "background": {"background": True, "filters": [4, 6, 8]},
+    "one at a time": {"exclusive": True, "localisation": "linear_softmax"},
     "context_mlp": {
         "kind": "context_mlp",
         "context_frames": 5,

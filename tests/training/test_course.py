@@ -80,12 +80,65 @@ def test_a_course_that_goes_on_equals_the_unbroken_one():
     network, optimiser, course = begun(**settings)
     for seed in range(10):
         step(network, optimiser, course, seed)
-    state = {k: v.clone() for k, v in training_state(network, optimiser, course.averaged).items()}
+    state = {
+        k: v.clone()
+        for k, v in training_state(network, optimiser, averaged=course.averaged).items()
+    }
     other, its_optimiser, its_course = begun(**settings)
-    restore(state, other, its_optimiser, its_course.averaged)
+    restore(state, other, its_optimiser, averaged=its_course.averaged)
     its_course.goes_on_after(2)
     for seed in range(10, 15):
         step(other, its_optimiser, its_course, seed)
     for name, tensor in unbroken[2].averaged.state_dict().items():
         assert torch.equal(tensor, its_course.averaged.state_dict()[name]), name
     assert math.isclose(rate(unbroken[1]), rate(its_optimiser), abs_tol=1e-15)
+
+
+def test_frames_have_a_course_of_their_own_that_starts_from_what_is_kept():
+    settings = {"epochs": 5, "frame_share": 0.6, "schedule": "cosine", "average_decay": 0.9}
+    network, optimiser, course = begun(**settings)
+    rates = []
+    for seed in range(25):
+        if seed % 5 == 0:
+            before = {n: t.clone() for n, t in course.kept.state_dict().items()}
+            course.begins(seed // 5 + 1)
+        if seed < 10:
+            assert course.teacher is None
+        if seed == 10:
+            taught = before
+            for name, tensor in before.items():
+                assert torch.equal(course.teacher.state_dict()[name], tensor), name
+                assert torch.equal(network.state_dict()[name], tensor), name
+        rates.append(rate(optimiser))
+        step(network, optimiser, course, seed)
+    assert rates[:10] == pytest.approx([0.1 * share_of_rate(n, 10, "cosine") for n in range(10)])
+    assert rates[10:] == pytest.approx([0.1 * share_of_rate(n, 15, "cosine") for n in range(15)])
+    assert all(
+        torch.equal(tensor, taught[name]) for name, tensor in course.teacher.state_dict().items()
+    )
+
+
+@pytest.mark.parametrize("epochs", [2, 3])
+def test_a_course_of_frames_goes_on_as_the_unbroken_one(epochs):
+    settings = {"epochs": 5, "frame_share": 0.6, "schedule": "cosine", "average_decay": 0.9}
+
+    def walked(network, optimiser, course, start, stop):
+        for number in range(start, stop):
+            course.begins(number + 1)
+            for part in range(5):
+                step(network, optimiser, course, 5 * number + part)
+
+    unbroken = begun(**settings)
+    walked(*unbroken, 0, 5)
+    network, optimiser, course = begun(**settings)
+    walked(network, optimiser, course, 0, epochs)
+    others = {"averaged": course.averaged, "teacher": course.teacher}
+    state = {k: v.clone() for k, v in training_state(network, optimiser, **others).items()}
+    other, its_optimiser, its_course = begun(**settings)
+    its_course.goes_on_after(epochs)
+    restore(state, other, its_optimiser, averaged=its_course.averaged, teacher=its_course.teacher)
+    walked(other, its_optimiser, its_course, epochs, 5)
+    for name, tensor in unbroken[2].averaged.state_dict().items():
+        assert torch.equal(tensor, its_course.averaged.state_dict()[name]), name
+    for name, tensor in unbroken[2].teacher.state_dict().items():
+        assert torch.equal(tensor, its_course.teacher.state_dict()[name]), name

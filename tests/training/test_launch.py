@@ -25,7 +25,7 @@ from earmark.model.build import build
 from earmark.model.masking import MaskedBatchNorm
 from earmark.training import launch as launching
 from earmark.training.launch import ALONE, Group, joined, launch
-from earmark.training.loop import Batch, train_epoch
+from earmark.training.loop import Batch, FrameLabels, train_epoch
 
 CPU = torch.device("cpu")
 SHORT = {"filters": 4, "layers_per_block": 1, "recurrent_units": 3}
@@ -65,7 +65,7 @@ def flat(tensors):
     return torch.cat([tensor.detach().double().flatten() for tensor in tensors]).numpy()
 
 
-def batches(group, clips, unequal):
+def batches(group, clips, unequal, to_one):
     """The process's parts of random batches, padded to their own longest clip."""
     random = torch.Generator().manual_seed(clips)
     for _ in range(CLIPS[clips]):
@@ -78,12 +78,21 @@ def batches(group, clips, unequal):
         mine = torch.from_numpy(group.part(np.arange(clips)))
         of_mine = lengths[mine]
         longest = int(of_mine.max()) if len(mine) else 1
+        pooled = -(-longest // to_one)
+        told = torch.rand(clips, FRAMES, CLASSES, generator=random) > 0.5
+        inside = to_one * torch.arange(FRAMES)[None, :] < lengths[:, None]
+        inside = inside[:, :, None].expand_as(told)
         yield Batch(
             features[mine, :longest],
             of_mine if (of_mine != longest).any() else None,
             tags[mine],
             known[mine].double() if unequal else None,
             int(known.sum()) if unequal else clips * CLASSES,
+            FrameLabels(
+                told[mine, :pooled].double(),
+                inside[mine, :pooled].double() if unequal else None,
+                int(inside.sum()),
+            ),
         )
 
 
@@ -95,7 +104,7 @@ def course(group, kind, clips, unequal):
     group.unite(network)
     optimiser = torch.optim.Adam(network.parameters(), lr=0.01)
     losses = []
-    for batch in batches(group, clips, unequal):
+    for batch in batches(group, clips, unequal, NETWORKS[kind].total_time_pooling):
         losses.append(train_epoch(network, [batch], optimiser, precision="float32", group=group))
         if len(losses) == 1:
             gradients = flat(parameter.grad for parameter in network.parameters())

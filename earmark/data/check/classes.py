@@ -102,11 +102,20 @@ def class_counts(of_set: LabelledSet) -> Counter[str]:
     return Counter(label for clip in of_set.clips for label in clip.labels)
 
 
+def folded(name: str) -> str:
+    """A class's name without what people write in several ways.
+
+    >>> folded("Car_horn") == folded("car  horn") == folded("car-HORN")
+    True
+    """
+    composed = unicodedata.normalize("NFC", name.casefold())
+    return " ".join(re.split(r"[\s_-]+", composed))
+
+
 def _of_spelling(counts: Mapping[str, int]) -> Iterator[Finding]:
     spellings: defaultdict[str, list[str]] = defaultdict(list)
     for name in sorted(counts, key=lambda name: -counts[name]):
-        composed = unicodedata.normalize("NFC", name.casefold())
-        spellings[" ".join(re.split(r"[\s_-]+", composed))].append(name)
+        spellings[folded(name)].append(name)
     alike = [names for names in spellings.values() if len(names) > 1]
     close = [
         (spellings[one][0], spellings[other][0]) for one, other in _one_letter_apart(spellings)

@@ -1,0 +1,146 @@
+"""How often both boundaries of an event are met, by a recipe and by the paper's system.
+
+    python -m benchmarks.boundaries --data DATA --out build/boundaries --page RESULTS.md
+
+trains the recipe of ``benchmarks/b2.toml``, and the paper's system on the features of that recipe,
+with several seeds; both are tuned for events within the collar. Of every test recording it counts
+the events that are met. Intervals are of draws of the recordings. It goes on where it was stopped,
+several of it share the work, and the page says of how many runs it is.
+"""
+
+import argparse
+import json
+import os
+import tomllib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.accuracy import HERE, train
+from benchmarks.claims import claimed
+from benchmarks.pages import check, made_on, tell
+from earmark import recipes
+from earmark.formats.labels import read_labels
+from earmark.inference.fusion import load_recogniser
+from earmark.metrics.bootstrap import intervals
+from earmark.metrics.collars import EventEvidence
+
+PAPER = "gated-crnn-logmel"
+SAME = ("features", "decoding")
+"""The sections of the recipe that the paper's system is given, too."""
+
+COUNTS = ("tp", "fp", "fn")
+
+
+def systems(plan: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """Options of ``train`` for the paper's system and for the recipe."""
+    recipe = plan["train"]["recipe"]
+    tables = recipes.tables(recipe)
+    same = [
+        f"{section}.{name}={json.dumps(value)}"
+        for section in SAME
+        for name, value in tables.get(section, {}).items()
+    ]
+    own = plan["boundaries"]
+    paper = tomllib.loads((HERE / "b1.toml").read_text(encoding="utf-8"))["train"]["set"]
+    tuned = [*own["set"], f"tuning.collar_seconds={own['collar_seconds']}", "tuning.collar_ratio=0"]
+    return {
+        PAPER: {"recipe": PAPER, "set": [*same, *paper, *tuned]},
+        recipe: {"recipe": recipe, "set": [*plan["train"]["set"], *tuned]},
+    }
+
+
+def counted(model: Path, table: Path, audio: Path, collar_seconds: float) -> dict[str, Any]:
+    """Events of every recording of a table that are met, and those that aren't; sums over classes.
+
+    Args:
+        model: a model folder.
+        table: strong labels.
+        audio: the folder of the recordings.
+        collar_seconds: by which either boundary may be missed.
+    """
+    recogniser = load_recogniser(model, precision="auto")
+    events = {row.filename: list(row.events or ()) for row in read_labels(table).rows}
+    found = {name: recogniser.detect(audio / name) for name in events}
+    evidence = EventEvidence(
+        events,
+        found,
+        recogniser.class_names,
+        onset_collar_seconds=collar_seconds,
+        offset_collar_seconds=collar_seconds,
+        offset_collar_ratio=0.0,
+    )
+    each = [evidence.scores(alone).overall for alone in np.eye(len(events), dtype=np.int64)]
+    counts = {name: [int(getattr(counts, name)) for counts in each] for name in COUNTS}
+    return {"recordings": list(events), **counts}
+
+
+def run(plan: Mapping[str, Any], data: Path, out: Path, system: str, seed: int) -> None:
+    """One training and its scores, unless it is done or another process is at it."""
+    with claimed(out, f"{system}-{seed}") as result:
+        if result is None:
+            return
+        audio = data / plan["tables"]["audio"]
+        tables = {name: (data / plan["tables"][name], audio) for name in ("train", "validation")}
+        model = out / "models" / f"{system}-{seed}"
+        train({"train": {**systems(plan)[system], "seed": seed}}, tables, model)
+        collar = plan["boundaries"]["collar_seconds"]
+        found = counted(model, data / plan["tables"]["test"], audio, collar)
+        result.write_text(json.dumps(found) + "\n", encoding="utf-8")
+
+
+def table(plan: Mapping[str, Any], out: Path) -> str:
+    """A row for each system, and one for how they differ; pooled over the seeds."""
+    runs: dict[str, NDArray[np.int64]] = {}
+    recordings = 0
+    for system in systems(plan):
+        files = sorted((out / "results").glob(f"{system}-[0-9]*.json"))
+        found = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+        if found:
+            runs[system] = np.array([[each[name] for name in COUNTS] for each in found])
+            recordings = len(found[0]["recordings"])
+    lines = ["| system | seeds | event F1 |", "|---|---|---|"]
+    if not runs:
+        return "\n".join(lines)
+
+    def scores(weights: NDArray[np.int64]) -> dict[str, float]:
+        values = {}
+        for system, counts in runs.items():
+            tp, fp, fn = (counts @ weights).sum(axis=0)
+            values[system] = float(2 * tp / max(2 * tp + fp + fn, 1))
+        if len(values) > 1:
+            paper, ours = values
+            values[f"{ours} less {paper}"] = values[ours] - values[paper]
+        return values
+
+    within = intervals(scores, recordings)
+    for name, value in scores(np.ones(recordings, np.int64)).items():
+        seeds = str(len(runs[name])) if name in runs else ""
+        ends = within[name]
+        lines.append(f"| {name} | {seeds} | {value:.3f} ({ends.low:.3f} to {ends.high:.3f}) |")
+    return "\n".join(lines)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
+    parser.add_argument("--data", type=Path, default=os.environ.get("EARMARK_DATA"))
+    parser.add_argument("--out", type=Path, required=True)
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--page", type=Path)
+    arguments = parser.parse_args(argv)
+    if arguments.data is None:
+        parser.error("say where the recordings are: --data, or the variable EARMARK_DATA")
+    check(arguments.page, "boundaries")
+    plan = tomllib.loads((HERE / "b2.toml").read_text(encoding="utf-8"))
+    for seed in range(arguments.seeds):
+        for system in systems(plan):
+            run(plan, Path(arguments.data), arguments.out, system, seed)
+    head = f"`python -m benchmarks.boundaries ...`; {made_on()}."
+    tell(arguments.page, "boundaries", f"{head}\n\n{table(plan, arguments.out)}")
+
+
+if __name__ == "__main__":
+    main()
