@@ -60,13 +60,13 @@ def test_a_row_is_of_all_seeds_and_the_last_says_how_they_differ(tmp_path: Path)
     poor = {"tp": [1, 2, 2], "fp": [0, 0, 0], "fn": [1, 0, 0]}
     _results(tmp_path, ours, [good, poor])
     lines = [line.split("|")[1:4] for line in boundaries.table(PLAN, tmp_path).splitlines()[2:]]
-    assert [(name.strip(), seeds.strip()) for name, seeds, _ in lines] == [
-        (paper, "1"),
-        (ours, "2"),
+    assert [(name.strip(), seeds.strip()) for name, _, seeds in lines] == [
+        (paper, "0.500"),
+        (ours, "1.000, 0.909"),
         (f"{ours} less {paper}", ""),
     ]
     f1 = 22 / 23
-    cells = [cell.split() for _, _, cell in lines]
+    cells = [cell.split() for _, cell, _ in lines]
     assert [float(cell[0]) for cell in cells] == pytest.approx([0.5, f1, f1 - 0.5], abs=0.0006)
     # Every recording is alike for the first; the second's worst draw has "a" alone.
     assert cells[0][1:] == ["(0.500", "to", "0.500)"]
