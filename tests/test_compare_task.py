@@ -118,6 +118,7 @@ def test_it_goes_on_and_does_nothing_twice(
     assert again == json.loads((done / "kept").read_text())
 
 
+@pytest.mark.slow
 def test_a_fusion_waits_for_the_models_that_it_takes(
     data: dict[str, Scenes], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

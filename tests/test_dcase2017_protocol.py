@@ -70,6 +70,7 @@ def commands() -> list[list[str]]:
     return [shlex.split(line)[1:] for line in lines if line.startswith("earmark ")]
 
 
+@pytest.mark.slow
 def test_the_documented_commands(
     challenge: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

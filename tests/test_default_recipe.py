@@ -60,6 +60,7 @@ def test_tags_alone_and_a_bound(bounded: Path, noises: Path, tmp_path: Path) -> 
     assert len((tmp_path / "events.csv").read_text().splitlines()) == 1  # 6 s: not one is allowed
 
 
+@pytest.mark.slow
 def test_it_is_tuned_for_whatever_there_is(
     bounded: Path, held_out: Scenes, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -304,6 +304,7 @@ def test_a_track_means_one_recording(audio: Path, tmp_path: Path) -> None:
     assert clip.path.name == "b.oga"
 
 
+@pytest.mark.slow
 def test_tracks_are_scored_by_folder_and_stem(tmp_path: Path) -> None:
     """Recorders give the same names at every site."""
     for site, label in (("north", "siren"), ("south", "horn")):
@@ -322,6 +323,7 @@ def test_tracks_are_scored_by_folder_and_stem(tmp_path: Path) -> None:
             assert "clips: 2" in report.text()
 
 
+@pytest.mark.slow
 def test_tracks_are_labels_and_references(model: Path, audio: Path, tmp_path: Path) -> None:
     """What was corrected in Audacity or Raven goes back in; without suffixes, too."""
     out = tmp_path / "e.csv"

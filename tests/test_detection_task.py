@@ -140,6 +140,7 @@ def test_what_is_no_bad_recording_stops_all(held_out: Scenes, at_once: int) -> N
     assert not [t for t in threading.enumerate() if t.name.startswith("recording")]
 
 
+@pytest.mark.slow
 def test_detecting_loads_nothing_slow_that_it_does_not_need(
     model: Path, held_out: Scenes, tmp_path: Path
 ) -> None:

@@ -21,6 +21,7 @@ from reference_pages import PAGES  # noqa: E402
 FILES = sorted(DOCS.rglob("*.md"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", PAGES)
 def test_a_page_is_what_the_program_says(name: str) -> None:
     there = (DOCS / "reference" / name).read_text(encoding="utf-8")

@@ -115,6 +115,7 @@ def test_a_graph_that_knows_one_length_is_not_left(
     assert not (tmp_path / "out").exists()
 
 
+@pytest.mark.slow
 def test_a_recording_to_compare_on_counts(
     untrained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -25,6 +25,7 @@ def settings_of(recipe: str) -> tuple[str, ...]:
     return FEW_STEPS + SMALLER.get(settings.network.kind, ())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("recipe", recipes.names())
 def test_every_recipe_trains_and_detects(recipe: str, few: Scenes, tmp_path: Path) -> None:
     model, out = tmp_path / "model", tmp_path / "out"

@@ -164,6 +164,7 @@ def recalibrated(folder, *lines):
     bundle.save_description(folder, changed, "A card.\n")
 
 
+@pytest.mark.slow
 def test_calibration_is_exported(tmp_path):
     model, other = (saved(tmp_path / name, members=2) for name in ("model", "other"))
     bare = load_recogniser(model).scores(sound(3000))

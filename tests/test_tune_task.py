@@ -69,6 +69,7 @@ def test_a_model_is_tuned_in_place(
     assert again.after == again.before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("target", ["error_rate", "event_f1", "psds1", "psds2"])
 def test_another_target(copied: Path, held_out: Scenes, target: str) -> None:
     name, sign = {
@@ -216,6 +217,7 @@ def log_loss(model: Path, given: Scenes) -> float:
     return sum(loss) / len(loss)
 
 
+@pytest.mark.slow
 def test_probabilities_are_calibrated(copied: Path, held_out: Scenes) -> None:
     edited(copied, calibrate=False)
     was = read_description(copied).calibration

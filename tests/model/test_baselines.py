@@ -149,6 +149,7 @@ def test_padding_is_not_heard(kind, training):
     assert torch.allclose(found.log_absent[:1], expected.log_absent, atol=1e-5)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", SMALL)
 def test_a_few_steps_learn(kind):
     """Class 0 is loud in the first band, class 1 in the last; class 2 never occurs."""
