@@ -218,3 +218,27 @@ def test_an_unknown_recipe_is_named():
         recipes.tables("gated-crnn-logmell")
     with pytest.raises(UserError, match="must end in"):
         recipes.tables("qqqq")
+
+
+def test_classes_that_exclude_each_other_are_not_mixed() -> None:
+    given = {"network": {"exclusive": True}, "augmentation": {"mixed_share": 0.5}}
+    with pytest.raises(UserError, match=r"mixed_share is 0.5: set it to 0, or exclusive to false"):
+        settings_from(given)
+    assert settings_from(given | {"augmentation": {"mixed_share": 0.0}}).augmentation.shift is False
+
+
+@pytest.mark.parametrize(
+    ("epochs", "share", "tag_epochs"),
+    [(36, 0.4, 22), (100, 0.29, 71), (50, 0.58, 21), (1, 0.4, 1), (2, 0.9, 1), (20, 0.0, 20)],
+)
+def test_the_last_epochs_have_labelled_frames(epochs: int, share: float, tag_epochs: int) -> None:
+    given = {"training": {"epochs": epochs, "frame_share": share}}
+    assert settings_from(given).training.tag_epochs == tag_epochs
+
+
+def test_no_more_epochs_are_fused_than_have_labelled_frames() -> None:
+    given = {"epochs": 5, "frame_share": 0.4, "fuse_epochs": 2}
+    assert settings_from({"training": given}).training.fuse_epochs == 2
+    with pytest.raises(UserError, match="fuse_epochs can be 2 at most, as so many of 5 epochs"):
+        settings_from({"training": given | {"fuse_epochs": 3}})
+    settings_from({"training": given | {"fuse_epochs": 3, "frame_share": 0.0}})
