@@ -155,7 +155,8 @@ def test_a_file_of_ones_own_is_a_recipe(tmp_path):
 def test_every_recipe_in_the_box_is_valid(name):
     tables = recipes.tables(name)
     assert recipes.systems(name, {})
-    assert tomllib.loads(recipes.text(name)) == tables
+    own = tomllib.loads(recipes.text(name))
+    assert merge(recipes.tables(own.pop("base")) if "base" in own else {}, own) == tables
     assert recipes.summary(name).endswith(".")
     assert len(recipes.summary(name)) > 20
 
@@ -165,11 +166,44 @@ def leaves(tables):
     return {(s, k): v for s, section in sections.items() for k, v in section.items()}
 
 
-def test_a_recipe_says_only_what_differs_from_the_defaults():
+def test_a_recipe_says_only_what_differs_from_its_base_or_the_defaults():
     defaults = leaves(Settings().model_dump(mode="json"))
     for name in recipes.names():
-        for place, value in leaves(recipes.tables(name)).items():
-            assert value != defaults.get(place), (name, place)
+        own = tomllib.loads(recipes.text(name))
+        below = defaults | (leaves(recipes.tables(own["base"])) if "base" in own else {})
+        for place, value in leaves(own).items():
+            assert value != below.get(place), (name, place)
+
+
+def test_a_recipe_over_another(tmp_path):
+    (tmp_path / "mine.toml").write_text("base = 'best-small'\n[training]\nepochs = 2\n")
+    (alone,) = recipes.systems("best-small", {}).values()
+    (found,) = recipes.systems(str(tmp_path / "mine.toml"), {}).values()
+    assert found == alone.model_copy(
+        update={"training": alone.training.model_copy(update={"epochs": 2})}
+    )
+    (tmp_path / "more.toml").write_text("base = 'mine.toml'\n[training]\nbatch_size = 3\n")
+    training = recipes.tables(str(tmp_path / "more.toml"))["training"]
+    assert (training["epochs"], training["batch_size"]) == (2, 3)
+    assert training["schedule"] == alone.training.schedule
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("base = 3", "base must be the name of a recipe, came as 3"),
+        ("base = 'best-smal'", "did you mean 'best-small'"),
+        ("base = 'fusion'", "either members or a base"),
+        ("base = 'demo'\nmembers = ['demo']", "either members or a base"),
+        ("base = 'mine.toml'", "is, in the end, itself"),
+        ("base = 'gone.toml'", "gone.toml: can't be read"),
+    ],
+)
+def test_bases_that_cannot_be(tmp_path, text, message):
+    path = tmp_path / "mine.toml"
+    path.write_text(text)
+    with pytest.raises(UserError, match=message):
+        recipes.tables(str(path))
 
 
 def test_a_fusion_has_the_settings_of_its_members_under_its_own():

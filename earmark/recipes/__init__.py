@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping
 from difflib import get_close_matches
+from functools import reduce
 from importlib.resources import files
 from pathlib import Path
 from typing import Any
@@ -30,10 +31,38 @@ def summary(name: str) -> str:
 
 
 def tables(recipe: str) -> dict[str, Any]:
-    """The settings of a recipe in the box, or of a TOML file of one's own."""
+    """The settings of a recipe in the box, or of a TOML file of one's own, over those of its base.
+
+    Where it names a ``base``, another recipe, it says only how it differs from that one.
+    """
+    levels: list[dict[str, Any]] = []
+    named = [recipe]
+    while True:
+        own = _own_tables(named[-1])
+        base = own.pop("base", None)
+        levels.insert(0, own)
+        if base is None:
+            break
+        if not isinstance(base, str):
+            raise UserError(f"base must be the name of a recipe, came as {base!r}", where=named[-1])
+        base = _beside(base, named[-1])
+        if base in named:
+            raise UserError(f"its base '{base}' is, in the end, itself", where=named[-1])
+        named.append(base)
+    if len(levels) > 1 and any("members" in level for level in levels):
+        raise UserError("a recipe has either members or a base, one system", where=recipe)
+    return reduce(merge, levels)
+
+
+def _own_tables(recipe: str) -> dict[str, Any]:
     if recipe.endswith(".toml"):
         return read_toml(Path(recipe))
     return read_toml(Path(str(files(__package__).joinpath(f"{_known(recipe)}.toml"))))
+
+
+def _beside(named: str, recipe: str) -> str:
+    """A recipe that another one names: a file lies beside that one's."""
+    return str(Path(recipe).parent / named) if named.endswith(".toml") else named
 
 
 def systems(recipe: str, own: Mapping[str, Any]) -> dict[str, Settings]:
@@ -60,8 +89,7 @@ def systems(recipe: str, own: Mapping[str, Any]) -> dict[str, Settings]:
         )
     found = {}
     for member in members:
-        if member.endswith(".toml"):
-            member = str(Path(recipe).parent / member)
+        member = _beside(member, recipe)
         below = tables(member)
         if "members" in below:
             raise UserError(f"a member can't itself have members, as '{member}' has", where=recipe)

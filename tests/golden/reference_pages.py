@@ -55,6 +55,9 @@ dropout = 0.2
 epochs = 40
 ```
 
+That file holds all that differs from the defaults below. One that begins with `base = "best-small"`
+holds what differs from that recipe, or from a file beside it.
+
 A misspelt key is an error, with what was probably meant. `earmark recipes` lists the recipes in
 the box, and `earmark recipes NAME` shows how one differs from the defaults, and why. Where each
 part of the method stands in the code: [the paper, equation by equation](../explanation/paper.md).
