@@ -5,7 +5,9 @@
 takes 20, 50, 100, ... clips of the scenes that ``benchmarks.rotations`` has made, trains the
 systems of ``benchmarks/b1.toml`` on these alone, with nothing but the tags, and all else as it is
 where nothing is said: a part of the clips is held out for the thresholds. Every seed draws other
-clips. It goes on where it was stopped, and several of it share the work.
+clips. With ``--start MODEL`` one system more starts from a model of other sounds, such as
+``python -m benchmarks.bundled --data DATA --out build/others --without ESC-10`` makes. It goes on
+where it was stopped, and several of it share the work.
 """
 
 import argparse
@@ -34,9 +36,22 @@ def some_labels(table: Path, clips: int, seed: int, out: Path) -> Path:
 
 
 def run(
-    plan: Mapping[str, Any], scenes: Path, out: Path, system: str, clips: int, seed: int
+    plan: Mapping[str, Any],
+    scenes: Path,
+    out: Path,
+    system: str,
+    clips: int,
+    seed: int,
+    start: Path | None = None,
 ) -> None:
-    """One training and its scores, unless it is done or another process is at it."""
+    """One training and its scores, unless it is done or another process is at it.
+
+    A system that starts from a model is left out where none is given.
+    """
+    settings = dict(plan["few"]["systems"][system])
+    begun = settings.pop("start", False)
+    if begun and start is None:
+        return
     name = f"{system}-{clips}-{seed}"
     with claimed(out, name) as result:
         if result is None:
@@ -46,7 +61,8 @@ def run(
         model = out / "models" / name
         words = ["train", str(labels), "--audio", str(scenes / "train" / "audio")]
         words += ["--out", str(model), "--resume", "--seed", str(seed)]
-        run_command([*words, *options(plan["few"]["systems"][system])], model / "model.json")
+        words += ["--from", str(start)] if begun else []
+        run_command([*words, *options(settings)], model / "model.json")
         found = counted(model, scenes / "test")
         result.write_text(json.dumps(found) + "\n", encoding="utf-8")
 
@@ -81,6 +97,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("scenes", type=Path, help="a fold that benchmarks.rotations has made")
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--start", type=Path, metavar="MODEL")
     parser.add_argument("--page", type=Path)
     arguments = parser.parse_args(argv)
     check(arguments.page, "few-labels")
@@ -90,7 +107,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for seed in range(arguments.seeds):
         for clips in plan["few"]["clips"]:
             for system in plan["few"]["systems"]:
-                run(plan, arguments.scenes, out, system, clips, seed)
+                run(plan, arguments.scenes, out, system, clips, seed, arguments.start)
     head = f"`python -m benchmarks.few_labels build/rotations/fold-5 ...`; {made_on()}."
     tell(arguments.page, "few-labels", f"{head}\n\n{table(plan, out)}")
 

@@ -129,6 +129,9 @@ def test_the_sets_at_hand_give_what_the_shipped_model_knows(tmp_path: Path) -> N
     assert len(rows) == len(sources)
     card = (bundled.PACKAGED / "README.md").read_text(encoding="utf-8")
     assert [line for line in bundled.credits(sources) if line not in card] == []
+    others = bundled.collected(Path(DATA or ""), PLAN, "ESC-10")
+    assert len({sound.label for sound in others}) == 11
+    assert {sound.set for sound in others} == {"DCASE 2016"}  # OpenSFX has two of ESC-10's classes
 
 
 @pytest.mark.skipif(not DATA, reason="EARMARK_DATA says where the recordings are")
@@ -153,4 +156,4 @@ def test_all_of_it_runs_and_nothing_small_is_installed(tmp_path: Path) -> None:
     assert "## Whose recordings these are" in (out / "model" / "README.md").read_text("utf-8")
     refused = subprocess.run([*words, str(out), "--install"], capture_output=True, text=True)
     assert refused.returncode == 2
-    assert "leave out --tiny or --install" in refused.stderr
+    assert "leave out --tiny and --without" in refused.stderr

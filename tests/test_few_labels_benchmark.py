@@ -3,6 +3,8 @@
 import json
 from pathlib import Path
 
+import pytest
+
 from benchmarks import few_labels
 from benchmarks.rotations import COUNTS
 
@@ -31,3 +33,20 @@ def test_a_row_is_of_the_seeds_that_are_done(tmp_path: Path) -> None:
     (line,) = few_labels.table(plan, tmp_path).splitlines()[2:]
     f1 = f"{(0.5 + 0.75) / 2:.3f} ± {0.25 / 2**0.5:.3f}"
     assert line == f"| 20 | 2, 0 | {f1}, 0.500 ± 0.000, 0.500 ± 0.000 |  |"
+
+
+def test_a_system_that_starts_from_a_model_needs_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "train").mkdir()
+    (tmp_path / "train" / "weak.tsv").write_text("filename\tevent_labels\n1.wav\tdog\n")
+    given: list[list[str]] = []
+    monkeypatch.setattr(few_labels, "run_command", lambda words, _: given.append(words))
+    monkeypatch.setattr(few_labels, "counted", lambda *_: {})
+    plan = {"few": {"systems": {"a": {"recipe": "r"}, "b": {"recipe": "r", "start": True}}}}
+    for system in ("a", "b"):
+        few_labels.run(plan, tmp_path, tmp_path, system, 20, 0)
+    assert len(given) == 1
+    few_labels.run(plan, tmp_path, tmp_path, "b", 20, 0, tmp_path / "model")
+    assert given[1][-4:] == ["--from", str(tmp_path / "model"), "--recipe", "r"]
+    assert "--from" not in given[0]
