@@ -14,6 +14,7 @@ import csv
 import json
 import math
 import os
+import shutil
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from functools import partial
@@ -32,6 +33,7 @@ from earmark.inference.fusion import load_recogniser
 from earmark.metrics.bootstrap import LEVEL, RESAMPLES
 from earmark.metrics.segments import SegmentEvidence
 from earmark.metrics.tagging import TaggingEvidence
+from earmark.recipes import systems
 
 FOLDS = 5
 COUNTS = ("tag_tp", "tag_fp", "tag_fn", "tp", "fp", "fn", "errors")
@@ -86,12 +88,27 @@ def run(plan: Mapping[str, Any], data: Path, out: Path, fold: int, system: str, 
             tables = make_scenes(own, data, folder)
         own["train"] = {**plan["rotations"][system], "seed": seed}
         model = folder / f"{system}-{seed}"
+        lend_members(plan, folder, system, seed)
         train(own, tables, model)
         seconds = json.loads((model / "model.json").read_text(encoding="utf-8"))["training"][
             "seconds"
         ]
         found = counted(model, folder / "test") | {"seconds": seconds}
         result.write_text(json.dumps(found) + "\n", encoding="utf-8")
+
+
+def lend_members(plan: Mapping[str, Any], folder: Path, system: str, seed: int) -> None:
+    """Puts models that are systems of their own here where a fusion would train them again."""
+    recipe = plan["rotations"][system]["recipe"]
+    for member in systems(recipe, {}):
+        there, name = folder / f"{member}-{seed}", Path(member).stem
+        here = folder / f"{system}-{seed}" / "members" / name
+        alike = member != recipe and plan["rotations"].get(member) == {"recipe": member}
+        if alike and (there / "model.json").exists() and not here.exists():
+            partial = here.with_name(f".{name}")
+            shutil.rmtree(partial, ignore_errors=True)
+            shutil.copytree(there, partial)
+            partial.rename(here)
 
 
 # -- what came out

@@ -14,7 +14,7 @@ import json
 import math
 import time
 import tomllib
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -32,6 +32,7 @@ from earmark import audio
 from earmark.config import Settings, merge, settings_from
 from earmark.data.augment import Augmentation
 from earmark.data.sampler import BalancedSampler, ShuffledSampler
+from earmark.events import Event
 from earmark.features import FeatureExtractor, Normaliser
 from earmark.formats.labels import read_labels
 from earmark.metrics.tagging import average_precision
@@ -66,6 +67,7 @@ class Ideas:
         weight_decay: of AdamW.
         learned_pooling: whether each class learns between mean and largest frame.
         attention_layers: of a transformer in place of the recurrent layer.
+        told: whether every frame is labelled as it is: what no change to weak labels can give.
     """
 
     mixup: float = 0.0
@@ -80,14 +82,16 @@ class Ideas:
     weight_decay: float = 0.0
     learned_pooling: bool = False
     attention_layers: int = 0
+    told: bool = False
 
 
 @dataclass(frozen=True)
 class Clips:
-    """Features (N, T, F), tags (N, K) and active segments (N, S, K) of scenes."""
+    """Features (N, T, F), tags (N, K), active frames (N, T, K) and segments (N, S, K) of scenes."""
 
     features: NDArray[np.float16]
     tags: NDArray[np.float32]
+    frames: NDArray[np.bool_]
     segments: NDArray[np.bool_]
 
 
@@ -95,20 +99,29 @@ def clips_of(folder: Path, settings: Settings, ideas: Ideas, names: Sequence[str
     """The scenes of a folder."""
     extract = FeatureExtractor(settings.features)
     rows = read_labels(folder / "strong.tsv").rows
-    features, tags, segments = [], [], []
+    features, tags, frames, segments = [], [], [], []
+    hop_seconds = settings.features.hop_samples / settings.features.rate_hz
     for row in rows:
         samples = audio.read(folder / "audio" / row.filename, settings.features.rate_hz)
         of_clip = extract(torch.from_numpy(samples)[None])[0]
         features.append((_pcen(of_clip) if ideas.pcen else of_clip).numpy().astype(np.float16))
         tags.append([name in row.labels for name in names])
         seconds = math.ceil(len(samples) / settings.features.rate_hz / SEGMENT_SECONDS)
-        active = np.zeros((seconds, len(names)), np.bool_)
-        for event in row.events or ():
-            first = int(event.onset_seconds / SEGMENT_SECONDS)
-            stop = math.ceil(event.offset_seconds / SEGMENT_SECONDS)
-            active[first:stop, names.index(event.label)] = True
-        segments.append(active)
-    return Clips(np.stack(features), np.array(tags, np.float32), np.stack(segments))
+        frames.append(_active(row.events or (), names, len(of_clip), hop_seconds))
+        segments.append(_active(row.events or (), names, seconds, SEGMENT_SECONDS))
+    labels = np.array(tags, np.float32)
+    return Clips(np.stack(features), labels, np.stack(frames), np.stack(segments))
+
+
+def _active(
+    events: Iterable[Event], names: Sequence[str], parts: int, seconds: float
+) -> NDArray[np.bool_]:
+    """(parts, K) which classes sound in each part of so many seconds."""
+    active = np.zeros((parts, len(names)), np.bool_)
+    for event in events:
+        first, stop = int(event.onset_seconds / seconds), math.ceil(event.offset_seconds / seconds)
+        active[first:stop, names.index(event.label)] = True
+    return active
 
 
 def _pcen(features: Tensor, smoothing: float = 0.025) -> Tensor:
@@ -244,23 +257,31 @@ def train(settings: Settings, ideas: Ideas, clips: Clips, seed: int) -> Network:
     augment = Augmentation(settings.augmentation, draws)
     autocast = partial(torch.autocast, "cpu", torch.bfloat16, enabled=_precision() == "bfloat16")
     steps = training.epochs * sampler.batches_per_epoch
+    to_one = settings.network.total_time_pooling
     for done, numbers in enumerate(_batches(sampler, training.epochs)):
         if done % sampler.batches_per_epoch == 0:
             course.begins(done // sampler.batches_per_epoch + 1)
         network.train()
         plain = torch.from_numpy(clips.features[numbers].astype(np.float32))
         told = torch.from_numpy(clips.tags[numbers])
-        turned = augment.turned(plain, None)
+        truth = torch.from_numpy(clips.frames[numbers].astype(np.float32))
+        # Labels of frames are turned as the frames are.
+        turned, truth = augment.turned(torch.cat([plain, truth], dim=2), None).split(
+            [plain.shape[2], truth.shape[2]], dim=2
+        )
+        heard = None
+        if ideas.told:
+            heard = nn.functional.max_pool1d(truth.mT, to_one, ceil_mode=True).mT
+        elif course.teacher is not None:
+            heard = frame_labels(
+                course.teacher, turned, None, told, to_one=to_one, precision=_precision()
+            )
         frames = None
-        if course.teacher is None:
+        if heard is None:
             features, given, _ = augment(turned, None, told)
         else:
-            of_frames = {"to_one": settings.network.total_time_pooling}
-            heard = frame_labels(
-                course.teacher, turned, None, told, precision=_precision(), **of_frames
-            )
             features, given, _, frames = changed_with_frames(
-                augment, turned, None, told, None, heard, **of_frames
+                augment, turned, None, told, None, heard, to_one=to_one
             )
         features, given = changed(ideas, features, given, draws)
         with autocast():

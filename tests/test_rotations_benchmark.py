@@ -46,6 +46,21 @@ def test_counts_add_up_to_the_scores(model: Path, held_out: Scenes) -> None:
     assert found["scenes"] == list(events)
 
 
+def test_a_fusion_takes_the_members_that_are_there_and_trained_alike(tmp_path: Path) -> None:
+    members = ("gated-crnn-logmel", "gated-crnn-mfcc")
+    alone = {name: {"recipe": name} for name in (*members, "fusion")}
+    other = alone | {members[1]: {"recipe": members[1], "set": ["training.epochs=2"]}}
+    for name in members:
+        (tmp_path / f"{name}-0").mkdir()
+        (tmp_path / f"{name}-0" / "model.json").write_text(name)
+    for plan, lent in ((other, members[:1]), (alone, members)):
+        for system in (*members, "fusion"):
+            rotations.lend_members({"rotations": plan}, tmp_path, system, 0)
+        found = {path.parent.name: path.read_text() for path in tmp_path.glob("*/*/*/model.json")}
+        assert found == {name: name for name in lent}
+    assert not (tmp_path / "fusion-1").exists()
+
+
 @pytest.fixture
 def out(held_out: Scenes, tmp_path: Path) -> Path:
     """Results of two systems on five folds, the second one right where the first is wrong."""
