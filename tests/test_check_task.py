@@ -150,6 +150,29 @@ def test_silent_clipped_shifted_and_damaged_recordings(data: DataSet) -> None:
     }
 
 
+def test_padding_that_gives_classes_away(data: DataSet) -> None:
+    def pad(*numbers: int) -> None:
+        for number in numbers:
+            name = f"clip_{number:02}.wav"
+            padded = np.concatenate([noise(number), np.zeros(RATE_HZ)])
+            data.add(name, data.rows[name][1], padded)
+
+    pad(*range(0, 12, 2))  # half of the sirens
+    assert found(data.check()) == {
+        "padding that gives classes away": ("warning", ["horn", "siren"])
+    }
+    assert "50% of its clips, 0% of the others" in data.check().text()
+    data.header.append("absent_labels")  # of the sirens nobody said that they lack a horn
+    for number, row in enumerate(data.rows.values()):
+        row.append("" if number % 2 == 0 else "siren")
+    assert found(data.check())["padding that gives classes away"] == ("warning", ["siren"])
+    data.header.pop()
+    for row in data.rows.values():
+        row.pop()
+    pad(1)
+    assert data.check().findings == []
+
+
 def test_lengths(data: DataSet) -> None:
     data.add("short.wav", "siren", noise(70, 0.04))
     data.add("long.wav", "siren", noise(71, 4.0))

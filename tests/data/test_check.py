@@ -71,6 +71,21 @@ def test_silence_is_told_part_by_part(tmp_path):
     assert not heard(tmp_path / "d.wav", noise(1.0, level=1e-3)).silent()
 
 
+def test_a_stretch_without_any_change_is_padding(tmp_path):
+    sound, gap = noise(1.0), np.full((RATE_HZ // 2, 1), 0.25)
+    found = heard(tmp_path / "a.wav", np.concatenate([sound, gap, sound]))
+    assert found.padded()
+    assert found.padded(1.0, 1.5)
+    assert not found.padded(0.0, 1.4)
+    assert not found.padded(7.0, 8.0), "of what isn't there nothing is said"
+    for name, end in (("b", np.zeros((2 * RATE_HZ, 1))), ("c", np.zeros((RATE_HZ // 4, 1)))):
+        assert heard(tmp_path / f"{name}.wav", np.concatenate([sound, end])).padded() == (
+            len(end) >= RATE_HZ // 2
+        )
+    faint = noise(1.0, level=4e-5)
+    assert not heard(tmp_path / "d.wav", faint).padded()
+
+
 def slow_clipped(channel):
     count = run = 0
     for sample in [*channel, 0.0]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from earmark.data.check.classes import of_classes
 from earmark.data.check.findings import Case, Finding, are, tally
 from earmark.data.check.hearing import Heard
+from earmark.data.check.padding import of_padding
 from earmark.data.check.parts import of_hold_out, of_leaks
 from earmark.data.check.recordings import of_copies, of_formats, of_recordings, of_times
 from earmark.data.check.tables import LabelledSet, of_rows
@@ -25,6 +26,7 @@ def examine(
         findings += of_recordings(of_set, heard, unreadable)
         findings += of_times(of_set, heard)
         findings += of_copies(of_set, heard)
+        findings += of_padding(of_set, heard)
     findings += of_classes(sets)
     if len(sets) == 1:
         findings += of_hold_out(sets[0])

@@ -21,6 +21,9 @@ FULL_SCALE, CLIPPED_RUN = 0.9999, 3
 SILENT_SWING = 2e-4
 """Silent is what swings no further, from its lowest to its highest sample: a peak of -80 dB."""
 
+PADDING_SECONDS = 0.5
+"""So long a stretch of samples that are all alike was not recorded."""
+
 _CELL_SECONDS = 0.1
 # Larger than any sample format's full scale: not audio, and sums must stay finite.
 _LARGEST_SAMPLE = 2.0**31
@@ -55,11 +58,23 @@ class Heard:
 
     def silent(self, start_seconds: float = 0.0, stop_seconds: float = math.inf) -> bool:
         """Whether nothing can be heard in a part, or in all of it."""
+        lows, highs = self._cells(start_seconds, stop_seconds)
+        return bool(len(lows)) and float(highs.max() - lows.min()) < SILENT_SWING
+
+    def padded(self, start_seconds: float = 0.0, stop_seconds: float = math.inf) -> bool:
+        """Whether a part, or all of it, holds a stretch of digital silence."""
+        lows, highs = self._cells(start_seconds, stop_seconds)
+        # Where it changes, with an end on both sides; runs of silence are between two places.
+        edges = np.flatnonzero(np.concatenate([[True], lows != highs, [True]]))
+        return bool(np.diff(edges).max() - 1 >= round(PADDING_SECONDS / _CELL_SECONDS))
+
+    def _cells(
+        self, start_seconds: float, stop_seconds: float
+    ) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
         cell = _cell(self.rate_hz) / self.rate_hz
         first = int(start_seconds / cell)
         last = math.ceil(min(stop_seconds, self.seconds) / cell)
-        lows, highs = self.lows[first:last], self.highs[first:last]
-        return bool(len(lows)) and float(highs.max() - lows.min()) < SILENT_SWING
+        return self.lows[first:last], self.highs[first:last]
 
 
 def listen(path: Path, reached: Callable[[float], None] = lambda seconds: None) -> Heard:
