@@ -124,6 +124,20 @@ def test_two_recordings_of_one_name(tmp_path: Path) -> None:
         library(tmp_path / "work", tmp_path / "one", tmp_path / "two")
 
 
+def test_what_is_given_twice_is_served_once(tmp_path: Path) -> None:
+    served = tmp_path / "served"
+    a, b = sound(served / "a.wav"), sound(served / "north/b.wav")
+    found = library(tmp_path / "work", served, served, a, b.parent)
+    assert [r.name for r in found.all()] == ["a.wav", "north/b.wav"]
+
+
+def test_links_that_lead_out_are_not_enough(tmp_path: Path) -> None:
+    (tmp_path / "served").mkdir()
+    (tmp_path / "served/out.wav").symlink_to(sound(tmp_path / "secret.wav"))
+    with pytest.raises(UserError, match="no audio but links that lead out"):
+        library(tmp_path / "work", tmp_path / "served")
+
+
 def test_uploads_take_no_more_room_than_they_should(tmp_path: Path) -> None:
     found = library(tmp_path / "work")
     contents = [sound(tmp_path / f"{k}.wav", k / 10).read_bytes() for k in range(3)]
