@@ -386,6 +386,22 @@ def test_a_run_that_failed_in_its_first_epoch_is_started_anew(
     assert same(tmp_path / "m", tmp_path / "anew")
 
 
+def test_a_fusion_that_failed_in_its_first_epoch_is_started_anew(
+    clips: Scenes, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "two.toml"
+    recipe.write_text("members = ['gated-crnn-logmel', 'crnn-logmel']\n")
+    settings = [*TINY, "training.epochs=1"]
+    given = {"audio": clips.audio, "out": tmp_path / "m", "recipe": str(recipe), "device": "cpu"}
+    with pytest.raises(UserError, match="must stay finite"):
+        train(clips.weak, **given, set=[*settings, "training.learning_rate=1e30"])
+    train(clips.weak, **given, set=settings)
+    again = "gated-crnn-logmel: there is a training already; pass --resume"
+    with pytest.raises(UserError, match=again):
+        train(clips.weak, **given, set=settings)
+    train(clips.weak, **given, set=settings, resume=True)
+
+
 def test_a_run_killed_while_it_tidied_up_is_tidied(
     model: Path, clips: Scenes, tmp_path: Path
 ) -> None:

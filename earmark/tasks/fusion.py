@@ -117,7 +117,6 @@ def train_members(
     out: Path,
     *,
     device: str,
-    resume: bool,
 ) -> TrainingReport:
     """Trains the systems of a recipe, each into a folder in ``out``, and fuses them.
 
@@ -127,16 +126,15 @@ def train_members(
         train: trains a system into a folder.
         out: the model folder to make.
         device: of the fused model.
-        resume: goes on where it was interrupted.
     """
     from earmark.inference.fusion import FusedRecogniser, load_recogniser
     from earmark.model.bundle import FusedDescription, read_description
     from earmark.training.devices import choose_device
 
+    # A member that has learnt something says itself that it needs --resume.
     begun = (out / MEMBERS).is_dir()
-    if out.exists() and not (begun and resume) and (not out.is_dir() or any(out.iterdir())):
-        rule = "pass --resume to go on with it" if begun else "it must be new or empty"
-        raise UserError(f"the folder for the model holds something already; {rule}", where=out)
+    if out.exists() and not begun and (not out.is_dir() or any(out.iterdir())):
+        raise UserError("the folder for the model must be new or empty", where=out)
     folders = {name: f"{MEMBERS}/{Path(name).stem}" for name in names}
     there = {f"{MEMBERS}/{path.name}" for path in (out / MEMBERS).glob("[!.]*")}
     if strange := sorted(there.difference(folders.values())):

@@ -190,9 +190,7 @@ def train(
         if list(settings) == [recipe]:
             return complete(recipe, out)
         if group.rank == 0:
-            report = train_members(
-                data, list(settings), complete, out, device=device, resume=resume
-            )
+            report = train_members(data, list(settings), complete, out, device=device)
         else:
             for name in settings:
                 report = complete(name, out / MEMBERS / Path(name).stem)
