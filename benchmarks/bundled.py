@@ -37,6 +37,7 @@ LICENCES = {
 }
 """The licences that allow it, as they are stated and as they are called here."""
 
+SETS = ESC10, DCASE2016, OPENSFX = "ESC-10", "DCASE 2016", "OpenSFX"
 PARTS = ("train", "validation", "test")
 INSTALLED = ("model.json", "model.safetensors", "README.md")
 PACKAGED = HERE.parent / "earmark" / "bundled"
@@ -84,7 +85,7 @@ def esc10_sources(rows: Iterable[Mapping[str, str]], plan: Mapping[str, Any]) ->
             row["author"],
             row["source_title"],
             row["source_url"],
-            "ESC-10",
+            ESC10,
             (row["active_start_s"], row["active_end_s"]),
         )
         for row in rows
@@ -107,7 +108,7 @@ def dcase2016_sources(names: Iterable[str], plan: Mapping[str, Any]) -> list[Sou
             plan["author"],
             plan["title"],
             plan["url"],
-            "DCASE 2016",
+            DCASE2016,
         )
         for label, of in of_class.items()
         for name, part in zip(of, parts, strict=True)
@@ -136,7 +137,7 @@ def opensfx_sources(text: str, plan: Mapping[str, Any]) -> list[Source]:
                 plan["author"],
                 f"{title} ({about})",
                 plan["url"],
-                "OpenSFX",
+                OPENSFX,
             )
         )
     return sources
@@ -335,7 +336,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--data", type=Path, default=os.environ.get("EARMARK_DATA"))
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--without", metavar="SET", help="leaves out a set's classes: ESC-10, ...")
+    parser.add_argument("--without", choices=SETS, help="leaves out the classes of a set")
     parser.add_argument("--tiny", action="store_true", help="of little, to see that all runs")
     parser.add_argument("--install", action="store_true", help="puts the model into the package")
     arguments = parser.parse_args()

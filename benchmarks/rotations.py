@@ -28,12 +28,14 @@ from numpy.typing import NDArray
 from benchmarks.accuracy import HERE, make_scenes, train
 from benchmarks.claims import claimed
 from benchmarks.pages import check, made_on, tell
+from earmark.config import Settings, parse_assignments
 from earmark.formats.labels import read_labels
 from earmark.inference.fusion import load_recogniser
 from earmark.metrics.bootstrap import LEVEL, RESAMPLES
 from earmark.metrics.segments import SegmentEvidence
 from earmark.metrics.tagging import TaggingEvidence
 from earmark.recipes import systems
+from earmark.tasks.description import training_seconds
 
 FOLDS = 5
 COUNTS = ("tag_tp", "tag_fp", "tag_fn", "tp", "fp", "fn", "errors")
@@ -90,25 +92,29 @@ def run(plan: Mapping[str, Any], data: Path, out: Path, fold: int, system: str, 
         model = folder / f"{system}-{seed}"
         lend_members(plan, folder, system, seed)
         train(own, tables, model)
-        seconds = json.loads((model / "model.json").read_text(encoding="utf-8"))["training"][
-            "seconds"
-        ]
-        found = counted(model, folder / "test") | {"seconds": seconds}
+        found = counted(model, folder / "test") | {"seconds": training_seconds(model)}
         result.write_text(json.dumps(found) + "\n", encoding="utf-8")
+
+
+def settings_of(rotation: Mapping[str, Any]) -> dict[str, Settings]:
+    """What a system trains, by recipe."""
+    return systems(rotation["recipe"], parse_assignments(rotation.get("set", [])))
 
 
 def lend_members(plan: Mapping[str, Any], folder: Path, system: str, seed: int) -> None:
     """Puts models that are systems of their own here where a fusion would train them again."""
-    recipe = plan["rotations"][system]["recipe"]
-    for member in systems(recipe, {}):
-        there, name = folder / f"{member}-{seed}", Path(member).stem
-        here = folder / f"{system}-{seed}" / "members" / name
-        alike = member != recipe and plan["rotations"].get(member) == {"recipe": member}
-        if alike and (there / "model.json").exists() and not here.exists():
-            partial = here.with_name(f".{name}")
-            shutil.rmtree(partial, ignore_errors=True)
-            shutil.copytree(there, partial)
-            partial.rename(here)
+    rotations = plan["rotations"]
+    members = settings_of(rotations[system])
+    for other in rotations.keys() - {system}:
+        for name, settings in settings_of(rotations[other]).items():
+            there = folder / f"{other}-{seed}"
+            here = folder / f"{system}-{seed}" / "members" / name
+            alike = members.get(name) == settings and len(members) > 1
+            if alike and (there / "model.safetensors").exists() and not here.exists():
+                partial = here.with_name(f".{name}")
+                shutil.rmtree(partial, ignore_errors=True)
+                shutil.copytree(there, partial)
+                partial.rename(here)
 
 
 # -- what came out

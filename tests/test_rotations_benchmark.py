@@ -47,18 +47,27 @@ def test_counts_add_up_to_the_scores(model: Path, held_out: Scenes) -> None:
 
 
 def test_a_fusion_takes_the_members_that_are_there_and_trained_alike(tmp_path: Path) -> None:
-    members = ("gated-crnn-logmel", "gated-crnn-mfcc")
-    alone = {name: {"recipe": name} for name in (*members, "fusion")}
-    other = alone | {members[1]: {"recipe": members[1], "set": ["training.epochs=2"]}}
+    members, same = ("gated-crnn-logmel", "gated-crnn-mfcc"), ["training.fuse_epochs=3"]
+    alone = {name: {"recipe": name, "set": same} for name in members} | {
+        "fusion": {"recipe": "fusion"}
+    }
+    other = alone | {members[1]: {"recipe": members[1], "set": [*same, "training.epochs=2"]}}
     for name in members:
         (tmp_path / f"{name}-0").mkdir()
-        (tmp_path / f"{name}-0" / "model.json").write_text(name)
+        (tmp_path / f"{name}-0" / "model.safetensors").write_text(name)
     for plan, lent in ((other, members[:1]), (alone, members)):
         for system in (*members, "fusion"):
             rotations.lend_members({"rotations": plan}, tmp_path, system, 0)
-        found = {path.parent.name: path.read_text() for path in tmp_path.glob("*/*/*/model.json")}
+        found = {path.parent.name: path.read_text() for path in tmp_path.glob("*/*/*/model.*")}
         assert found == {name: name for name in lent}
     assert not (tmp_path / "fusion-1").exists()
+
+
+def test_the_papers_fusion_has_the_system_that_is_trained_anyway() -> None:
+    fusion, paper = (
+        rotations.settings_of(PLAN["rotations"][name]) for name in ("fusion", "gated-crnn-logmel")
+    )
+    assert fusion.items() > paper.items()
 
 
 @pytest.fixture
