@@ -177,9 +177,8 @@ def drawn(
     return draw
 
 
-def table(plan: Mapping[str, Any], out: Path) -> str:
+def table(runs: Mapping[str, Runs], out: Path) -> str:
     """A row for each system, and one for how each differs from the first on runs of both."""
-    runs = {system: found for system in plan["rotations"] if (found := runs_of(out, system))}
     head = ["system", "runs", "tagging micro F1", "segment F1", "error rate"]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     if not runs:
@@ -207,6 +206,22 @@ def table(plan: Mapping[str, Any], out: Path) -> str:
     return "\n".join(lines)
 
 
+def folds_table(runs: Mapping[str, Runs]) -> str:
+    """A row for each test fold, of each system the scores of its runs there."""
+    lines = ["| test fold | " + " | ".join(runs) + " |", "|---" * (len(runs) + 1) + "|"]
+    for fold in sorted({fold for found in runs.values() for fold, _ in found}):
+        cells = []
+        for found in runs.values():
+            of_fold = {key: counts for key, counts in found.items() if key[0] == fold}
+            if not of_fold:
+                cells.append("")
+                continue
+            once = np.ones(len(next(iter(of_fold.values()))), np.int64)
+            cells.append(", ".join(f"{value:.3f}" for value in scores(of_fold, {fold: once})))
+        lines.append(f"| {fold} | " + " | ".join(cells) + " |")
+    return "\n".join(lines)
+
+
 def _difference(
     ours: Runs, theirs: Runs, weights: Mapping[int, NDArray[np.int64]]
 ) -> NDArray[np.float64]:
@@ -231,7 +246,9 @@ def main(argv: Sequence[str] | None = None) -> None:
             for system in arguments.systems or plan["rotations"]:
                 run(plan, Path(arguments.data), out, fold, system, seed)
     head = f"`python -m benchmarks.rotations ...`; {made_on()}."
-    tell(arguments.page, "rotations", f"{head}\n\n{table(plan, out)}")
+    runs = {system: found for system in plan["rotations"] if (found := runs_of(out, system))}
+    tables = f"{table(runs, out)}\n\nThe same, by test fold:\n\n{folds_table(runs)}"
+    tell(arguments.page, "rotations", f"{head}\n\n{tables}")
 
 
 if __name__ == "__main__":

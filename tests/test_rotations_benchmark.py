@@ -106,8 +106,7 @@ def test_a_scene_is_there_as_often_as_its_sources_are_drawn(out: Path) -> None:
 
 
 def test_the_table_says_how_systems_differ(out: Path) -> None:
-    plan = {"rotations": {"poor": {}, "good": {}, "missing": {}}}
-    lines = rotations.table(plan, out).splitlines()
+    lines = rotations.table(both(out), out).splitlines()
     assert all(line.split("|")[2].strip() == "5" for line in lines[2:])
     assert [line.split("|")[1].strip() for line in lines[2:]] == ["poor", "good", "good less poor"]
     poor, good, apart = (line.split("|")[3:6] for line in lines[2:])
@@ -120,13 +119,29 @@ def test_the_table_says_how_systems_differ(out: Path) -> None:
 
 
 def test_systems_are_compared_on_runs_that_both_have(out: Path) -> None:
-    plan = {"rotations": {"poor": {}, "good": {}}}
     for fold in (1, 2, 4):
         (out / "results" / f"good-{fold}-0.json").unlink()
     shutil.copy(out / "results" / "good-3-0.json", out / "results" / "good-3-1.json")
-    lines = rotations.table(plan, out).splitlines()[2:]
+    lines = rotations.table(both(out), out).splitlines()[2:]
     assert [line.split("|")[2].strip() for line in lines] == ["5", "3", "2"]
     assert set(rotations.runs_of(out, "good")) == {(3, 0), (3, 1), (5, 0)}
+    of_folds = rotations.folds_table(both(out)).splitlines()
+    assert of_folds[0] == "| test fold | poor | good |"
+    cells = [[cell.strip() for cell in line.split("|")[1:-1]] for line in of_folds[2:]]
+    assert [(fold, bool(good)) for fold, _, good in cells] == [
+        ("1", False),
+        ("2", False),
+        ("3", True),
+        ("4", False),
+        ("5", True),
+    ]
+    alone = {"good": {(5, 0): both(out)["good"][5, 0]}}
+    of_runs = rotations.table(alone, out).splitlines()[2].split("|")[3:6]
+    assert cells[4][2] == ", ".join(cell.split()[0] for cell in of_runs)
+
+
+def both(out: Path) -> dict[str, rotations.Runs]:
+    return {system: rotations.runs_of(out, system) for system in ("poor", "good")}
 
 
 def test_scores_are_of_all_runs_together() -> None:
