@@ -377,9 +377,10 @@ def table(plan: Mapping[str, Any], out: Path) -> str:
         found = [json.loads(file.read_text(encoding="utf-8")) for file in files]
         values = [np.array([one[key] for one in found]) * 100 for key in ("tags", "segments")]
         base = base or [float(value.mean()) for value in values]
+        spreads = [f" ± {v.std(ddof=1):.1f}" if len(v) > 1 else "" for v in values]
         cells = [
-            f"{v.mean():.1f} ± {v.std(ddof=min(1, len(v) - 1)):.1f} ({v.mean() - b:+.1f})"
-            for v, b in zip(values, base, strict=True)
+            f"{v.mean():.1f}{spread} ({v.mean() - b:+.1f})"
+            for v, spread, b in zip(values, spreads, base, strict=True)
         ]
         minutes = np.mean([one["cpu_seconds"] for one in found]) / 60
         cells += [f"{found[0]['weights']:,}", f"{minutes:.0f}"]

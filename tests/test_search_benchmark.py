@@ -90,5 +90,10 @@ def test_a_search_goes_on_where_it_was_stopped(
     )
     search.run(plan, "base", 0, tmp_path / "b1", out)
     lines = search.table(plan, out).splitlines()
-    assert lines[2] == "| base | 1 | 50.0 ± 0.0 (+0.0) | 25.0 ± 0.0 (+0.0) | 1 | 1 |"
+    assert lines[2] == "| base | 1 | 50.0 (+0.0) | 25.0 (+0.0) | 1 | 1 |"
     assert lines[5].startswith("| all | 1 | ")
+    (out / "results" / "base-1.json").write_text(
+        '{"tags": 0.52, "segments": 0.25, "cpu_seconds": 60, "weights": 1}'
+    )
+    spread = 2 / 2**0.5
+    assert f"| 51.0 ± {spread:.1f} (+0.0) | 25.0 ± 0.0 (+0.0) |" in search.table(plan, out)
