@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from earmark.audio import AUDIO_SUFFIXES, AudioInfo, find_recordings, probe
+from earmark.audio import AUDIO_SUFFIXES, AudioInfo, probe
 from earmark.clock_times import start_of
 from earmark.errors import UserError, printable
 from earmark.writing import writing
@@ -258,25 +258,57 @@ def shown_name(name: str) -> str:
 
 
 def _found(given: Sequence[Path]) -> list[tuple[str, Path, Path | None]]:
-    """Names, files and the folders that they may not lead out of."""
-    folders = [top for top in given if top.is_dir()]
-    found = []
-    for name, path in find_recordings(given):
-        root = None if path in given else next(top for top in folders if top in path.parents)
-        if root is None or _inside(path, root.resolve()):
-            found.append((name, path, root and root.resolve()))
-    if given and not found:
-        raise UserError("holds no audio but links that lead out of it", where=given[0])
-    return found
+    """Names, files and the folders that they may not lead out of; what is given twice is one.
+
+    Unlike ``find_recordings`` it follows no links to folders: what lies there isn't searched, even.
+    """
+    found: dict[str, tuple[Path, Path | None]] = {}
+    taken: set[str] = set()
+    for top in given:
+        root: Path | None = None
+        if top.is_dir():
+            root = top.resolve()
+            named = [(path.relative_to(top).as_posix(), path) for path in _files(top, root)]
+            if not named:
+                raise UserError("the folder holds no audio", where=top)
+        elif top.exists():
+            named = [(top.name, top)]
+        else:
+            raise UserError("there is no such file or folder", where=top)
+        for name, path in named:
+            if (absolute := os.path.abspath(path)) in taken:
+                continue
+            taken.add(absolute)
+            if name in found:
+                raise UserError(
+                    f"two recordings would be called '{name}': {found[name][0]} and {path}; "
+                    "give the folder above them"
+                )
+            found[name] = path, root
+    return [(name, path, root) for name, (path, root) in found.items()]
 
 
-def _inside(path: Path, root: Path) -> bool:
-    """Whether a file has a name that can be sent, and no link leads out of the folder."""
-    try:
-        path.name.encode()
-        return path.resolve().is_relative_to(root) and path.is_file()
-    except (OSError, RuntimeError, UnicodeEncodeError):
-        return False
+def _files(top: Path, root: Path) -> list[Path]:
+    """The audio files below a folder, by name; hidden entries and links that lead out are not."""
+
+    def refuse(error: OSError) -> None:
+        raise UserError(f"the folder can't be searched: {error.strerror}", where=error.filename)
+
+    files = []
+    for folder, folders, names in os.walk(top, onerror=refuse):
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        for name in names:
+            path = Path(folder, name)
+            if name.startswith(".") or path.suffix.lower() not in AUDIO_SUFFIXES:
+                continue
+            try:
+                name.encode()
+                inside = path.resolve().is_relative_to(root)
+            except (OSError, RuntimeError, UnicodeEncodeError):
+                continue
+            if inside and path.is_file():
+                files.append(path)
+    return sorted(files)
 
 
 def _digest(path: Path, name: str) -> str:

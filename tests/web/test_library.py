@@ -134,8 +134,22 @@ def test_what_is_given_twice_is_served_once(tmp_path: Path) -> None:
 def test_links_that_lead_out_are_not_enough(tmp_path: Path) -> None:
     (tmp_path / "served").mkdir()
     (tmp_path / "served/out.wav").symlink_to(sound(tmp_path / "secret.wav"))
-    with pytest.raises(UserError, match="no audio but links that lead out"):
+    with pytest.raises(UserError, match="holds no audio"):
         library(tmp_path / "work", tmp_path / "served")
+
+
+def test_folders_that_links_lead_to_are_not_searched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sound(tmp_path / "served/a.wav")
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "served/out").symlink_to(tmp_path / "elsewhere")
+    searched: list[str] = []
+    scan = os.scandir
+    monkeypatch.setattr(os, "scandir", lambda path: searched.append(str(path)) or scan(path))
+    assert len(library(tmp_path / "work", tmp_path / "served").all()) == 1
+    assert str(tmp_path / "served") in searched
+    assert str(tmp_path / "served/out") not in searched
 
 
 def test_uploads_take_no_more_room_than_they_should(tmp_path: Path) -> None:

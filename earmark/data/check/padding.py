@@ -20,7 +20,7 @@ def of_padding(of_set: LabelledSet, heard: Mapping[Path, Heard]) -> Iterator[Fin
     told = []
     for name in sorted(class_counts(of_set)):
         groups = [
-            [alike for clip, alike in padded if clip.knows(name) and (name in clip.labels) == has]
+            [holds for clip, holds in padded if clip.knows(name) and (name in clip.labels) == has]
             for has in (True, False)
         ]
         if min(map(len, groups)) < FEW_CLIPS:
