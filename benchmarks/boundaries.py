@@ -4,8 +4,8 @@
 
 trains the recipe of ``benchmarks/b2.toml``, and the paper's system on the features of that recipe,
 with several seeds; both are tuned for events within the collar. Of every test recording it counts
-the events that are met. Intervals are of draws of the recordings. It goes on where it was stopped,
-several of it share the work, and the page says of how many runs it is.
+the events that are met. Intervals are of draws of the recordings. It goes on where it was stopped
+(``benchmarks/kept.py``), and several of it share the work.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import json
 import os
 import tomllib
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from benchmarks.accuracy import HERE, train
-from benchmarks.claims import claimed
-from benchmarks.pages import check, made_on, tell
+from benchmarks.kept import add_option, keep, kept, made
+from benchmarks.pages import check, tell
 from earmark import recipes
 from earmark.formats.labels import read_labels
 from earmark.inference.fusion import load_recogniser
@@ -78,27 +79,24 @@ def counted(model: Path, table: Path, audio: Path, collar_seconds: float) -> dic
     return {"recordings": list(events), **counts}
 
 
-def run(plan: Mapping[str, Any], data: Path, out: Path, system: str, seed: int) -> None:
-    """One training and its scores, unless it is done or another process is at it."""
-    with claimed(out, f"{system}-{seed}") as result:
-        if result is None:
-            return
-        audio = data / plan["tables"]["audio"]
-        tables = {name: (data / plan["tables"][name], audio) for name in ("train", "validation")}
-        model = out / "models" / f"{system}-{seed}"
-        train({"train": {**systems(plan)[system], "seed": seed}}, tables, model)
-        collar = plan["boundaries"]["collar_seconds"]
-        found = counted(model, data / plan["tables"]["test"], audio, collar)
-        result.write_text(json.dumps(found) + "\n", encoding="utf-8")
+def scored(
+    plan: Mapping[str, Any], data: Path, out: Path, system: str, seed: int
+) -> dict[str, Any]:
+    """Trains a system, and counts."""
+    audio = data / plan["tables"]["audio"]
+    tables = {name: (data / plan["tables"][name], audio) for name in ("train", "validation")}
+    model = out / "models" / f"{system}-{seed}"
+    train({"train": {**systems(plan)[system], "seed": seed}}, tables, model)
+    collar = plan["boundaries"]["collar_seconds"]
+    return counted(model, data / plan["tables"]["test"], audio, collar)
 
 
-def table(plan: Mapping[str, Any], out: Path) -> str:
+def table(plan: Mapping[str, Any], results: Path) -> str:
     """A row for each system, and one for how they differ; pooled over the seeds."""
     runs: dict[str, NDArray[np.int64]] = {}
     recordings = 0
     for system in systems(plan):
-        files = sorted((out / "results").glob(f"{system}-[0-9]*.json"))
-        found = [json.loads(file.read_text(encoding="utf-8")) for file in files]
+        found = list(kept(results, system).values())
         if found:
             runs[system] = np.array([[each[name] for name in COUNTS] for each in found])
             recordings = len(found[0]["recordings"])
@@ -133,6 +131,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--data", type=Path, default=os.environ.get("EARMARK_DATA"))
     parser.add_argument("--out", type=Path, required=True)
+    add_option(parser, "boundaries")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--page", type=Path)
     arguments = parser.parse_args(argv)
@@ -142,9 +141,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     plan = tomllib.loads((HERE / "b2.toml").read_text(encoding="utf-8"))
     for seed in range(arguments.seeds):
         for system in systems(plan):
-            run(plan, Path(arguments.data), arguments.out, system, seed)
-    head = f"`python -m benchmarks.boundaries ...`; {made_on()}."
-    tell(arguments.page, "boundaries", f"{head}\n\n{table(plan, arguments.out)}")
+            make = partial(scored, plan, Path(arguments.data), arguments.out, system, seed)
+            keep(arguments.results, f"{system}-{seed}", make)
+    head = f"`python -m benchmarks.boundaries ...`; {made(arguments.results)}."
+    tell(arguments.page, "boundaries", f"{head}\n\n{table(plan, arguments.results)}")
 
 
 if __name__ == "__main__":

@@ -7,13 +7,13 @@ systems of ``benchmarks/b1.toml`` on these alone, with nothing but the tags, and
 where nothing is said: a part of the clips is held out for the thresholds. Every seed draws other
 clips. With ``--start MODEL`` one system more starts from a model of other sounds, such as
 ``python -m benchmarks.bundled --data DATA --out build/others --without ESC-10`` makes. It goes on
-where it was stopped, and several of it share the work.
+where it was stopped (``benchmarks/kept.py``), and several of it share the work.
 """
 
 import argparse
-import json
 import tomllib
 from collections.abc import Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +21,8 @@ import numpy as np
 
 from benchmarks.accuracy import HERE, options
 from benchmarks.accuracy import run as run_command
-from benchmarks.claims import claimed
-from benchmarks.pages import check, made_on, tell
+from benchmarks.kept import add_option, keep, kept, made
+from benchmarks.pages import check, tell
 from benchmarks.rotations import COUNTS, counted, scores
 
 
@@ -35,39 +35,20 @@ def some_labels(table: Path, clips: int, seed: int, out: Path) -> Path:
     return out
 
 
-def run(
-    plan: Mapping[str, Any],
-    scenes: Path,
-    out: Path,
-    system: str,
-    clips: int,
-    seed: int,
-    start: Path | None = None,
-) -> None:
-    """One training and its scores, unless it is done or another process is at it.
-
-    A system that starts from a model is left out where none is given.
-    """
-    settings = dict(plan["few"]["systems"][system])
-    begun = settings.pop("start", False)
-    if begun and start is None:
-        return
-    name = f"{system}-{clips}-{seed}"
-    with claimed(out, name) as result:
-        if result is None:
-            return
-        table = scenes / "train" / "weak.tsv"
-        labels = some_labels(table, clips, seed, out / f"{clips}-{seed}.tsv")
-        model = out / "models" / name
-        words = ["train", str(labels), "--audio", str(scenes / "train" / "audio")]
-        words += ["--out", str(model), "--resume", "--seed", str(seed)]
-        words += ["--from", str(start)] if begun else []
-        run_command([*words, *options(settings)], model / "model.json")
-        found = counted(model, scenes / "test")
-        result.write_text(json.dumps(found) + "\n", encoding="utf-8")
+def scored(
+    settings: Mapping[str, Any], scenes: Path, out: Path, name: str, clips: int, seed: int
+) -> dict[str, Any]:
+    """Trains a system with these options, and counts."""
+    out.mkdir(parents=True, exist_ok=True)
+    labels = some_labels(scenes / "train" / "weak.tsv", clips, seed, out / f"{clips}-{seed}.tsv")
+    model = out / "models" / name
+    words = ["train", str(labels), "--audio", str(scenes / "train" / "audio")]
+    words += ["--out", str(model), "--resume", "--seed", str(seed)]
+    run_command([*words, *options(dict(settings))], model / "model.json")
+    return counted(model, scenes / "test")
 
 
-def table(plan: Mapping[str, Any], out: Path) -> str:
+def table(plan: Mapping[str, Any], results: Path) -> str:
     """A row for each number of clips, of each system the means over the seeds."""
     systems = list(plan["few"]["systems"])
     head = ["labelled clips", "seeds", *(f"{s}: tagging F1, segment F1, ER" for s in systems)]
@@ -76,8 +57,7 @@ def table(plan: Mapping[str, Any], out: Path) -> str:
         cells, seeds = [], []
         for system in systems:
             rows = []
-            for file in sorted((out / "results").glob(f"{system}-{clips}-[0-9]*.json")):
-                found = json.loads(file.read_text(encoding="utf-8"))
+            for found in kept(results, f"{system}-{clips}").values():
                 counts = np.array([found[name] for name in COUNTS]).T
                 rows.append(scores({(0, 0): counts}, {0: np.ones(len(counts), np.int64)}))
             seeds.append(len(rows))
@@ -92,24 +72,40 @@ def table(plan: Mapping[str, Any], out: Path) -> str:
     return "\n".join(lines)
 
 
+def systems(plan: Mapping[str, Any], start: Path | None) -> dict[str, dict[str, Any]]:
+    """Options of ``train``; what starts from a model is left out where none is given."""
+    found = {}
+    for name, settings in plan["few"]["systems"].items():
+        own = {option: value for option, value in settings.items() if option != "start"}
+        if not settings.get("start"):
+            found[name] = own
+        elif start is not None:
+            found[name] = {**own, "from": start}
+    return found
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("scenes", type=Path, help="a fold that benchmarks.rotations has made")
     parser.add_argument("--out", type=Path, required=True)
+    add_option(parser, "few-labels")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--start", type=Path, metavar="MODEL")
     parser.add_argument("--page", type=Path)
     arguments = parser.parse_args(argv)
+    scenes, results = arguments.scenes, arguments.results
+    if not (scenes / "test" / "strong.tsv").exists():
+        parser.error(f"{scenes} holds no scenes: benchmarks.rotations mixes them")
     check(arguments.page, "few-labels")
     plan = tomllib.loads((HERE / "b1.toml").read_text(encoding="utf-8"))
-    out = arguments.out
-    (out / "models").mkdir(parents=True, exist_ok=True)
     for seed in range(arguments.seeds):
         for clips in plan["few"]["clips"]:
-            for system in plan["few"]["systems"]:
-                run(plan, arguments.scenes, out, system, clips, seed, arguments.start)
-    head = f"`python -m benchmarks.few_labels build/rotations/fold-5 ...`; {made_on()}."
-    tell(arguments.page, "few-labels", f"{head}\n\n{table(plan, out)}")
+            for system, own in systems(plan, arguments.start).items():
+                name = f"{system}-{clips}-{seed}"
+                make = partial(scored, own, scenes, arguments.out, name, clips, seed)
+                keep(results, name, make)
+    head = f"`python -m benchmarks.few_labels build/rotations/fold-5 ...`; {made(results)}."
+    tell(arguments.page, "few-labels", f"{head}\n\n{table(plan, results)}")
 
 
 if __name__ == "__main__":

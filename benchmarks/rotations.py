@@ -5,13 +5,12 @@
 mixes the scenes of ``benchmarks/b1.toml`` five times, a fold of ESC-10 as the test each time and
 the one before it for validation, trains each of its systems with several seeds on each, and
 counts right and wrong in every test scene. Intervals are of draws of the source clips, of all
-folds together, which bring their scenes along. It goes on where it was stopped, several of it
-share the work, and the page says of which runs it is.
+folds together, which bring their scenes along. It goes on where it was stopped
+(``benchmarks/kept.py``), and several of it share the work.
 """
 
 import argparse
 import csv
-import json
 import math
 import os
 import shutil
@@ -26,8 +25,8 @@ from filelock import FileLock
 from numpy.typing import NDArray
 
 from benchmarks.accuracy import HERE, make_scenes, train
-from benchmarks.claims import claimed
-from benchmarks.pages import check, made_on, tell
+from benchmarks.kept import add_option, keep, kept, made
+from benchmarks.pages import check, tell
 from earmark.config import Settings, parse_assignments
 from earmark.formats.labels import read_labels
 from earmark.inference.fusion import load_recogniser
@@ -51,17 +50,23 @@ def rotated(plan: Mapping[str, Any], fold: int) -> dict[str, Any]:
 
 
 def counted(model: Path, scenes: Path) -> dict[str, Any]:
-    """Right and wrong tags and segments of every scene, by name; the sums of ``COUNTS``."""
+    """Right and wrong tags and segments of every scene; the sums of ``COUNTS``.
+
+    Classes that the model doesn't know are never found.
+    """
     recogniser = load_recogniser(model, precision="auto")
-    names = recogniser.class_names
     rows = read_labels(scenes / "strong.tsv").rows
+    known = recogniser.class_names
+    names = [*known, *sorted({label for row in rows for label in row.labels} - {*known})]
     tags = np.array([[name in row.labels for name in names] for row in rows])
     given, found = [], {}
     for row in rows:
         path = scenes / "audio" / row.filename
-        given.append(list(recogniser.tag(path).values()))
+        probabilities = recogniser.tag(path)
+        given.append([probabilities.get(name, 0.0) for name in names])
         found[row.filename] = recogniser.detect(path)
     thresholds = [rule.tag_threshold for rule in recogniser.rules]
+    thresholds += [np.inf] * (len(names) - len(known))
     tagging = TaggingEvidence(tags, np.array(given), thresholds, names)
     events = {row.filename: list(row.events or ()) for row in rows}
     segments = SegmentEvidence(events, found, names)
@@ -76,24 +81,28 @@ def counted(model: Path, scenes: Path) -> dict[str, Any]:
             strict=True,
         ):
             counts[name].append(int(count))
-    return {"scenes": [row.filename for row in rows], **counts}
+    return counts
 
 
-def run(plan: Mapping[str, Any], data: Path, out: Path, fold: int, system: str, seed: int) -> None:
-    """One training and its scores, unless it is done or another process is at it."""
+def scenes_of(
+    plan: Mapping[str, Any], data: Path, out: Path, fold: int
+) -> dict[str, tuple[Path, Path]]:
+    """(table, audio folder) of each part for a test fold, mixed by one process if need be."""
+    out.mkdir(parents=True, exist_ok=True)
+    with FileLock(out / f".scenes-{fold}"):
+        return make_scenes(rotated(plan, fold), data, out / f"fold-{fold}")
+
+
+def scored(
+    plan: Mapping[str, Any], data: Path, out: Path, fold: int, system: str, seed: int
+) -> dict[str, Any]:
+    """Trains a system, and counts."""
+    tables = scenes_of(plan, data, out, fold)
     folder = out / f"fold-{fold}"
-    with claimed(out, f"{system}-{fold}-{seed}") as result:
-        if result is None:
-            return
-        own = rotated(plan, fold)
-        with FileLock(out / "locks" / f"scenes-{fold}"):
-            tables = make_scenes(own, data, folder)
-        own["train"] = {**plan["rotations"][system], "seed": seed}
-        model = folder / f"{system}-{seed}"
-        lend_members(plan, folder, system, seed)
-        train(own, tables, model)
-        found = counted(model, folder / "test") | {"seconds": training_seconds(model)}
-        result.write_text(json.dumps(found) + "\n", encoding="utf-8")
+    model = folder / f"{system}-{seed}"
+    lend_members(plan, folder, system, seed)
+    train({"train": {**plan["rotations"][system], "seed": seed}}, tables, model)
+    return counted(model, folder / "test") | {"seconds": training_seconds(model)}
 
 
 def settings_of(rotation: Mapping[str, Any]) -> dict[str, Settings]:
@@ -124,15 +133,12 @@ Runs = dict[tuple[int, int], NDArray[np.int64]]
 """Of each fold and seed the counts (scenes, COUNTS)."""
 
 
-def runs_of(out: Path, system: str) -> Runs:
+def runs_of(results: Path, system: str) -> Runs:
     """What is there of a system."""
-    runs = {}
-    for file in sorted((out / "results").glob(f"{system}-[0-9]*-[0-9]*.json")):
-        name, fold, seed = file.stem.rsplit("-", 2)
-        if name == system:
-            found = json.loads(file.read_text(encoding="utf-8"))
-            runs[int(fold), int(seed)] = np.array([found[name] for name in COUNTS]).T
-    return runs
+    return {
+        (fold, seed): np.array([found[name] for name in COUNTS]).T
+        for (fold, seed), found in kept(results, system).items()
+    }
 
 
 def scores(runs: Runs, weights: Mapping[int, NDArray[np.int64]]) -> NDArray[np.float64]:
@@ -177,9 +183,14 @@ def drawn(
     return draw
 
 
-def table(runs: Mapping[str, Runs], out: Path) -> str:
+def minutes_of(results: Path, system: str) -> float:
+    """How long its trainings took, on average."""
+    return float(np.mean([found["seconds"] for found in kept(results, system).values()]) / 60)
+
+
+def table(runs: Mapping[str, Runs], out: Path, minutes: Mapping[str, float]) -> str:
     """A row for each system, and one for how each differs from the first on runs of both."""
-    head = ["system", "runs", "tagging micro F1", "segment F1", "error rate"]
+    head = ["system", "runs", "tagging micro F1", "segment F1", "error rate", "training"]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     if not runs:
         return "\n".join(lines)
@@ -192,6 +203,7 @@ def table(runs: Mapping[str, Runs], out: Path) -> str:
         sides = [(1 - LEVEL) / 2, (1 + LEVEL) / 2]
         ends = np.quantile([of(weights) for weights in draws], sides, axis=0)
         cells = [f"{v:.3f} ({a:.3f} to {b:.3f})" for v, a, b in zip(of(once), *ends, strict=True)]
+        cells.append(f"{minutes[name]:.0f} min" if name in minutes else "")
         return f"| {name} | {count} | " + " | ".join(cells) + " |"
 
     for system, found in runs.items():
@@ -229,25 +241,31 @@ def _difference(
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    plan = tomllib.loads((HERE / "b1.toml").read_text(encoding="utf-8"))
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("--data", type=Path, default=os.environ.get("EARMARK_DATA"))
     parser.add_argument("--out", type=Path, required=True)
+    add_option(parser, "rotations")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--systems", nargs="+", help="some of those in b1.toml")
+    parser.add_argument("--folds", nargs="+", type=int, choices=range(1, FOLDS + 1))
+    parser.add_argument("--systems", nargs="+", choices=plan["rotations"], metavar="SYSTEM")
     parser.add_argument("--page", type=Path)
     arguments = parser.parse_args(argv)
     if arguments.data is None:
         parser.error("say where the recordings are: --data, or the variable EARMARK_DATA")
     check(arguments.page, "rotations")
-    plan = tomllib.loads((HERE / "b1.toml").read_text(encoding="utf-8"))
-    out = arguments.out
+    data, out, results = Path(arguments.data), arguments.out, arguments.results
     for seed in range(arguments.seeds):
-        for fold in range(1, FOLDS + 1):
+        for fold in arguments.folds or range(1, FOLDS + 1):
             for system in arguments.systems or plan["rotations"]:
-                run(plan, Path(arguments.data), out, fold, system, seed)
-    head = f"`python -m benchmarks.rotations ...`; {made_on()}."
-    runs = {system: found for system in plan["rotations"] if (found := runs_of(out, system))}
-    tables = f"{table(runs, out)}\n\nThe same, by test fold:\n\n{folds_table(runs)}"
+                make = partial(scored, plan, data, out, fold, system, seed)
+                keep(results, f"{system}-{fold}-{seed}", make)
+    head = f"`python -m benchmarks.rotations ...`; {made(results)}."
+    runs = {system: found for system in plan["rotations"] if (found := runs_of(results, system))}
+    for fold in {fold for found in runs.values() for fold, _ in found}:
+        scenes_of(plan, data, out, fold)
+    minutes = {system: minutes_of(results, system) for system in runs}
+    tables = f"{table(runs, out, minutes)}\n\nThe same, by test fold:\n\n{folds_table(runs)}"
     tell(arguments.page, "rotations", f"{head}\n\n{tables}")
 
 

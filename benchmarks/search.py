@@ -1,16 +1,15 @@
 """What brings what: one change at a time to a recipe, judged on validation scenes alone.
 
-    python -m benchmarks.search build/rotations/fold-5 --out build/search --page RESULTS.md
+    python -m benchmarks.search build/rotations/fold-5 --page RESULTS.md
 
 trains every row of ``benchmarks/search.toml`` on the scenes that ``benchmarks.rotations`` has
 made, all with the same epochs, and ranks the tags of the validation scenes and their segments.
 No threshold is chosen, and the test scenes are not looked at. What the package can do is asked of
 the package; what it can't, since it didn't earn its place, is written here. It goes on where it
-was stopped, and several of it share the work.
+was stopped (``benchmarks/kept.py``), and several of it share the work.
 """
 
 import argparse
-import json
 import math
 import time
 import tomllib
@@ -26,8 +25,8 @@ from numpy.typing import NDArray
 from scipy import sparse
 from torch import Tensor, nn
 
-from benchmarks.claims import claimed
-from benchmarks.pages import check, made_on, tell
+from benchmarks.kept import add_option, keep, kept, made
+from benchmarks.pages import check, tell
 from earmark import audio
 from earmark.config import Settings, merge, settings_from
 from earmark.data.augment import Augmentation
@@ -344,37 +343,32 @@ def row_of(plan: Mapping[str, Any], name: str) -> tuple[Settings, Ideas]:
     return settings_from(merge(base, own)), ideas
 
 
-def run(plan: Mapping[str, Any], name: str, seed: int, folder: Path, out: Path) -> None:
-    """One training, unless it is done or another process is at it."""
-    with claimed(out, f"{name}-{seed}") as result:
-        if result is None:
-            return
-        settings, ideas = row_of(plan, name)
-        names = sorted(
-            {e for row in read_labels(folder / "train" / "weak.tsv").rows for e in row.labels}
-        )
-        clips, held = (
-            clips_of(folder / part, settings, ideas, names) for part in ("train", "validation")
-        )
-        started = time.process_time()
-        network = train(settings, ideas, clips, seed)
-        seconds = time.process_time() - started
-        found = scores(network, held) | {"cpu_seconds": seconds}
-        found["weights"] = sum(p.numel() for p in network.parameters())
-        result.write_text(json.dumps(found) + "\n", encoding="utf-8")
-        print(name, seed, found, flush=True)
+def scored(plan: Mapping[str, Any], name: str, seed: int, folder: Path) -> dict[str, float]:
+    """Trains a row, and ranks what it finds in the validation scenes."""
+    settings, ideas = row_of(plan, name)
+    names = sorted(
+        {e for row in read_labels(folder / "train" / "weak.tsv").rows for e in row.labels}
+    )
+    clips, held = (
+        clips_of(folder / part, settings, ideas, names) for part in ("train", "validation")
+    )
+    started = time.process_time()
+    network = train(settings, ideas, clips, seed)
+    found = scores(network, held) | {"cpu_seconds": time.process_time() - started}
+    found["weights"] = sum(p.numel() for p in network.parameters())
+    print(name, seed, found, flush=True)
+    return found
 
 
-def table(plan: Mapping[str, Any], out: Path) -> str:
+def table(plan: Mapping[str, Any], results: Path) -> str:
     """The rows that are done, a line each, the base first."""
     head = ["change", "seeds", "tags", "segments", "weights", "CPU minutes"]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     base: list[float] = []
     for name in plan["rows"]:
-        files = sorted((out / "results").glob(f"{name}-[0-9]*.json"))
-        if not files:
+        found = list(kept(results, name).values())
+        if not found:
             continue
-        found = [json.loads(file.read_text(encoding="utf-8")) for file in files]
         values = [np.array([one[key] for one in found]) * 100 for key in ("tags", "segments")]
         base = base or [float(value.mean()) for value in values]
         spreads = [f" ± {v.std(ddof=1):.1f}" if len(v) > 1 else "" for v in values]
@@ -389,21 +383,22 @@ def table(plan: Mapping[str, Any], out: Path) -> str:
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    plan = tomllib.loads(PLAN.read_text(encoding="utf-8"))
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("scenes", type=Path, help="a fold that benchmarks.rotations has made")
-    parser.add_argument("--out", type=Path, required=True)
+    add_option(parser, "search")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--rows", nargs="+", help="some of the plan's")
+    parser.add_argument("--rows", nargs="+", choices=plan["rows"], metavar="ROW")
     parser.add_argument("--page", type=Path)
     arguments = parser.parse_args(argv)
     check(arguments.page, "search")
-    plan = tomllib.loads(PLAN.read_text(encoding="utf-8"))
     keep_freed_memory()
     for seed in range(arguments.seeds):
         for name in arguments.rows or plan["rows"]:
-            run(plan, name, seed, arguments.scenes, arguments.out)
-    head = f"`python -m benchmarks.search build/rotations/fold-5 ...`; {made_on()}."
-    tell(arguments.page, "search", f"{head}\n\n{table(plan, arguments.out)}")
+            make = partial(scored, plan, name, seed, arguments.scenes)
+            keep(arguments.results, f"{name}-{seed}", make)
+    head = f"`python -m benchmarks.search build/rotations/fold-5 ...`; {made(arguments.results)}."
+    tell(arguments.page, "search", f"{head}\n\n{table(plan, arguments.results)}")
 
 
 if __name__ == "__main__":

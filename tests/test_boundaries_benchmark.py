@@ -46,10 +46,9 @@ def test_counts_add_up_to_the_scores(model: Path, held_out: Scenes, collar: floa
 
 
 def _results(folder: Path, system: str, runs: list[dict[str, Any]]) -> None:
-    (folder / "results").mkdir(exist_ok=True)
     for seed, counts in enumerate(runs):
         text = json.dumps({"recordings": ["a", "b", "c"], **counts})
-        (folder / "results" / f"{system}-{seed}.json").write_text(text)
+        (folder / f"{system}-{seed}.json").write_text(text)
 
 
 def test_a_row_is_of_all_seeds_and_the_last_says_how_they_differ(tmp_path: Path) -> None:

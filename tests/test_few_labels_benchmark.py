@@ -25,10 +25,9 @@ def test_more_clips_are_those_of_fewer_and_others(tmp_path: Path) -> None:
 
 
 def test_a_row_is_of_the_seeds_that_are_done(tmp_path: Path) -> None:
-    (tmp_path / "results").mkdir()
     for seed, hits in ((0, 1), (1, 3)):
         counts = {key: [1, 0] for key in COUNTS} | {"tag_tp": [hits, 0]}
-        (tmp_path / "results" / f"a-20-{seed}.json").write_text(json.dumps(counts))
+        (tmp_path / f"a-20-{seed}.json").write_text(json.dumps(counts))
     plan = {"few": {"clips": [20, 50], "systems": {"a": {}, "b": {}}}}
     (line,) = few_labels.table(plan, tmp_path).splitlines()[2:]
     f1 = f"{(0.5 + 0.75) / 2:.3f} ± {0.25 / 2**0.5:.3f}"
@@ -38,15 +37,23 @@ def test_a_row_is_of_the_seeds_that_are_done(tmp_path: Path) -> None:
 def test_a_system_that_starts_from_a_model_needs_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    plan = {"few": {"systems": {"a": {"recipe": "r"}, "b": {"recipe": "r", "start": True}}}}
+    assert few_labels.systems(plan, None) == {"a": {"recipe": "r"}}
+    found = few_labels.systems(plan, tmp_path / "model")
+    assert found == {"a": {"recipe": "r"}, "b": {"recipe": "r", "from": tmp_path / "model"}}
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "weak.tsv").write_text("filename\tevent_labels\n1.wav\tdog\n")
     given: list[list[str]] = []
     monkeypatch.setattr(few_labels, "run_command", lambda words, _: given.append(words))
     monkeypatch.setattr(few_labels, "counted", lambda *_: {})
-    plan = {"few": {"systems": {"a": {"recipe": "r"}, "b": {"recipe": "r", "start": True}}}}
-    for system in ("a", "b"):
-        few_labels.run(plan, tmp_path, tmp_path, system, 20, 0)
-    assert len(given) == 1
-    few_labels.run(plan, tmp_path, tmp_path, "b", 20, 0, tmp_path / "model")
-    assert given[1][-4:] == ["--from", str(tmp_path / "model"), "--recipe", "r"]
-    assert "--from" not in given[0]
+    few_labels.scored(found["b"], tmp_path, tmp_path, "b-20-0", 20, 0)
+    assert given[0][-4:] == ["--recipe", "r", "--from", str(tmp_path / "model")]
+
+
+def test_a_folder_without_scenes_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        few_labels.main([str(tmp_path / "nowhere"), "--out", str(tmp_path / "out")])
+    assert "holds no scenes: benchmarks.rotations mixes them" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()

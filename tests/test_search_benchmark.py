@@ -4,6 +4,7 @@ import json
 import shutil
 import tomllib
 from dataclasses import fields
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -11,6 +12,7 @@ import torch
 from conftest import Scenes
 
 from benchmarks import search
+from benchmarks.kept import keep
 from earmark.model.localisation import Localised
 from earmark.training.loss import tag_loss
 
@@ -60,7 +62,7 @@ def test_without_ideas_nothing_is_changed() -> None:
         assert torch.allclose(its_tags.sum(dim=1), torch.ones(4))
 
 
-def test_a_search_goes_on_where_it_was_stopped(
+def test_the_table_is_of_rows_each_trained_with_its_own_change(
     clips: Scenes, held_out: Scenes, tmp_path: Path
 ) -> None:
     for part, scenes in (("train", clips), ("validation", held_out)):
@@ -81,19 +83,21 @@ def test_a_search_goes_on_where_it_was_stopped(
     }
     out = tmp_path / "out"
     for name in plan["rows"]:
-        search.run(plan, name, 0, tmp_path / "b1", out)
-    found = {path.name: json.loads(path.read_text()) for path in (out / "results").glob("*.json")}
+        keep(out, f"{name}-0", partial(search.scored, plan, name, 0, tmp_path / "b1"))
+    found = {path.name: json.loads(path.read_text()) for path in out.glob("*.json")}
     assert set(found) == {f"{name}-0.json" for name in plan["rows"]}
     assert len({of["tags"] for of in found.values()}) == len(found)
-    (out / "results" / "base-0.json").write_text(
-        '{"tags": 0.5, "segments": 0.25, "cpu_seconds": 60, "weights": 1}'
-    )
-    search.run(plan, "base", 0, tmp_path / "b1", out)
+    known = {"tags": 0.5, "segments": 0.25, "cpu_seconds": 60, "weights": 1}
+    (out / "base-0.json").write_text(json.dumps(known))
     lines = search.table(plan, out).splitlines()
     assert lines[2] == "| base | 1 | 50.0 (+0.0) | 25.0 (+0.0) | 1 | 1 |"
     assert lines[5].startswith("| all | 1 | ")
-    (out / "results" / "base-1.json").write_text(
-        '{"tags": 0.52, "segments": 0.25, "cpu_seconds": 60, "weights": 1}'
-    )
+    (out / "base-1.json").write_text(json.dumps(known | {"tags": 0.52}))
     spread = 2 / 2**0.5
     assert f"| 51.0 ± {spread:.1f} (+0.0) | 25.0 ± 0.0 (+0.0) |" in search.table(plan, out)
+
+
+def test_a_misspelt_row_is_told_before_any_work(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit):
+        search.main(["scenes", "--rows", "no shfit"])
+    assert "invalid choice: 'no shfit'" in capsys.readouterr().err

@@ -1,0 +1,57 @@
+"""Results that took hours are made once, by one process, and stay."""
+
+import argparse
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from benchmarks import kept
+
+
+def test_a_result_is_made_once_and_by_one_process(tmp_path: Path) -> None:
+    calls: list[str] = []
+
+    def outer() -> Mapping[str, Any]:
+        kept.keep(tmp_path, "a-1", lambda: {"value": calls.append("another process, it seems")})
+        kept.keep(tmp_path, "b-1", lambda: {"value": 2})
+        return {"value": 1}
+
+    kept.keep(tmp_path, "a-1", outer)
+    kept.keep(tmp_path, "a-1", lambda: {"value": calls.append("again")})
+    assert calls == []
+    found = [kept.kept(tmp_path, name)[1,]["value"] for name in ("a", "b")]
+    assert found == [1, 2]
+
+
+def test_what_fails_leaves_nothing_and_may_be_tried_again(tmp_path: Path) -> None:
+    def fails() -> Mapping[str, Any]:
+        raise RuntimeError
+
+    try:
+        kept.keep(tmp_path, "a-0", fails)
+    except RuntimeError:
+        assert kept.kept(tmp_path, "a") == {}
+    kept.keep(tmp_path, "a-0", lambda: {"value": 1})
+    assert set(kept.kept(tmp_path, "a")) == {(0,)}
+
+
+def test_a_name_has_its_own_results_alone(tmp_path: Path) -> None:
+    for name in ("a-10-0", "a-2-0", "a-b-2-0", "a"):
+        kept.keep(tmp_path, name, dict)
+    assert list(kept.kept(tmp_path, "a")) == [(2, 0), (10, 0)]
+    assert list(kept.kept(tmp_path, "a-b")) == [(2, 0)]
+    assert list(kept.kept(tmp_path, "b")) == []
+
+
+def test_a_page_says_what_its_results_were_made_on(tmp_path: Path) -> None:
+    for number, on in enumerate(("2026-11-23, commit b", "2026-11-22, commit a") * 2):
+        (tmp_path / f"x-{number}.json").write_text(json.dumps({kept.MADE: on}))
+    assert kept.made(tmp_path) == "2026-11-22, commit a; 2026-11-23, commit b"
+
+
+def test_those_of_the_repository_are_what_is_kept_by_default(tmp_path: Path) -> None:
+    parser = argparse.ArgumentParser()
+    kept.add_option(parser, "search")
+    assert parser.parse_args([]).results == kept.HOME / "search"
+    assert parser.parse_args(["--results", str(tmp_path)]).results == tmp_path
