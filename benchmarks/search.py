@@ -57,6 +57,7 @@ class Ideas:
         mixup: the parameter of the Beta distribution by which two clips and their tags are mixed.
         masks: how many times a fifth of the bands and a tenth of the frames are hidden at most.
         noise: the deviation of what is added to features.
+        tempo: how much faster or slower parts of a clip go, as the exponent of e.
         label_smoothing: how much of a tag is uncertain.
         bootstrap: how much of a tag is what the network itself says.
         focal: the power by which what is known already weighs less.
@@ -72,6 +73,7 @@ class Ideas:
     mixup: float = 0.0
     masks: int = 0
     noise: float = 0.0
+    tempo: float = 0.0
     label_smoothing: float = 0.0
     bootstrap: float = 0.0
     focal: float = 0.0
@@ -203,6 +205,17 @@ def changed(
 ) -> tuple[Tensor, Tensor]:
     """Features and tags changed in the ways that are not in the package."""
     clips, frames, bands = features.shape
+    if ideas.tempo:
+        knots = ideas.tempo * (2 * torch.rand(clips, 1, 6, generator=draws) - 1)
+        rates = nn.functional.interpolate(knots, size=frames, mode="linear").exp()[:, 0]
+        at = rates.cumsum(dim=1) - rates[:, :1]
+        at = at * ((frames - 1) / at[:, -1:])
+        below = at.long().clamp(max=frames - 2)
+        low, high = (
+            features.gather(1, places[:, :, None].expand(clips, frames, bands))
+            for places in (below, below + 1)
+        )
+        features = torch.lerp(low, high, (at - below)[:, :, None])
     for _ in range(ideas.masks):
         mean = features.mean((1, 2), keepdim=True)
         hidden = []

@@ -192,7 +192,11 @@ def test_a_recipe_over_another(tmp_path):
     ("text", "message"),
     [
         ("base = 3", "base must be the name of a recipe, came as 3"),
-        ("base = 'best-smal'", "did you mean 'best-small'"),
+        (
+            "base = 'best-smal'",
+            "mine.toml: there is no recipe 'best-smal'; did you mean 'best-small'",
+        ),
+        ("members = ['demoo']", "mine.toml: there is no recipe 'demoo'"),
         ("base = 'fusion'", "either members or a base"),
         ("base = 'demo'\nmembers = ['demo']", "either members or a base"),
         ("base = 'mine.toml'", "is, in the end, itself"),
@@ -203,7 +207,7 @@ def test_bases_that_cannot_be(tmp_path, text, message):
     path = tmp_path / "mine.toml"
     path.write_text(text)
     with pytest.raises(UserError, match=message):
-        recipes.tables(str(path))
+        recipes.systems(str(path), {})
 
 
 def test_a_fusion_has_the_settings_of_its_members_under_its_own():

@@ -56,7 +56,7 @@ def test_without_ideas_nothing_is_changed() -> None:
     features, tags = torch.randn(4, 20, 8), torch.eye(4)
     draws = torch.Generator().manual_seed(0)
     assert search.changed(search.Ideas(), features, tags, draws) == (features, tags)
-    for idea in ({"masks": 1}, {"noise": 0.1}, {"mixup": 0.5}):
+    for idea in ({"masks": 1}, {"noise": 0.1}, {"tempo": 0.3}, {"mixup": 0.5}):
         found, its_tags = search.changed(search.Ideas(**idea), features, tags, draws)
         assert not torch.equal(found, features)
         assert torch.allclose(its_tags.sum(dim=1), torch.ones(4))

@@ -30,15 +30,19 @@ def summary(name: str) -> str:
     return text(name).partition("\n")[0].lstrip("# ")
 
 
-def tables(recipe: str) -> dict[str, Any]:
+def tables(recipe: str, *, named_in: str | None = None) -> dict[str, Any]:
     """The settings of a recipe in the box, or of a TOML file of one's own, over those of its base.
 
     Where it names a ``base``, another recipe, it says only how it differs from that one.
+
+    Args:
+        recipe: a name, or a file that ends in .toml.
+        named_in: the recipe that names it, for errors.
     """
     levels: list[dict[str, Any]] = []
     named = [recipe]
     while True:
-        own = _own_tables(named[-1])
+        own = _own_tables(named[-1], named[-2] if len(named) > 1 else named_in)
         base = own.pop("base", None)
         levels.insert(0, own)
         if base is None:
@@ -54,10 +58,10 @@ def tables(recipe: str) -> dict[str, Any]:
     return reduce(merge, levels)
 
 
-def _own_tables(recipe: str) -> dict[str, Any]:
+def _own_tables(recipe: str, named_in: str | None = None) -> dict[str, Any]:
     if recipe.endswith(".toml"):
         return read_toml(Path(recipe))
-    return read_toml(Path(str(files(__package__).joinpath(f"{_known(recipe)}.toml"))))
+    return read_toml(Path(str(files(__package__).joinpath(f"{_known(recipe, named_in)}.toml"))))
 
 
 def _beside(named: str, recipe: str) -> str:
@@ -90,7 +94,7 @@ def systems(recipe: str, own: Mapping[str, Any]) -> dict[str, Settings]:
     found = {}
     for member in members:
         member = _beside(member, recipe)
-        below = tables(member)
+        below = tables(member, named_in=recipe)
         if "members" in below:
             raise UserError(f"a member can't itself have members, as '{member}' has", where=recipe)
         settings_from(merge(below, above), where=recipe)
@@ -98,12 +102,13 @@ def systems(recipe: str, own: Mapping[str, Any]) -> dict[str, Settings]:
     return found
 
 
-def _known(name: str) -> str:
+def _known(name: str, named_in: str | None = None) -> str:
     if name in names():
         return name
     close = get_close_matches(name, names(), n=1)
     hint = f"did you mean '{close[0]}'?" if close else "a file of your own must end in .toml;"
     raise UserError(
         f"there is no recipe '{name}'; {hint} `earmark recipes` says what each is: "
-        f"{', '.join(names())}"
+        f"{', '.join(names())}",
+        where=named_in,
     )
