@@ -9,6 +9,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import median_filter
+from scipy.special import expit, logit
 
 from earmark.calibration import moved_threshold
 from earmark.config import ClassCalibration, ClassDecoding, DecodingSettings, TuningSettings
@@ -31,8 +32,11 @@ MEDIANS_TRIED = (0.0, 0.25, 0.5)  # likewise
 STEPS_SECONDS_TRIED = (0.3, 0.6, 1.2)
 MERGES_TRIED = ((0.67, 0.0), (0.33, 0.0), (1.0, 0.2))  # ratios and differences
 QUIETER_TRIED = 32  # thresholds of a rule that gives too many false events
+PRIOR_TAGS = 10  # as many as the settings' threshold weighs: a few clips prove little
 LONGEST_MEDIAN_SECONDS = 60.0  # that a rule may have
 PLAIN = {"median_seconds": 0.0, "step_seconds": 0.0, "merge_ratio": 1.0, "merge_difference": 0.0}
+
+_SUREST = 1e-6  # a threshold of 0 or 1 has no logit
 
 Times = NDArray[np.float64]
 Kept = TypeVar("Kept")
@@ -57,7 +61,8 @@ def tuned_on_tags(
 
     Where ``tuning`` asks for a precision, they are those of the highest recall that reach it; for
     a class that can't, those of the highest precision. Where it asks for one rule, all but the
-    ``kept`` ones are the same, the best for all classes pooled.
+    ``kept`` ones are the same, the best for all classes pooled, drawn towards the settings'
+    threshold by ``PRIOR_TAGS``: between their logits, as near to it as the tags are few.
 
     Args:
         tags: (N, K) True where validation clip n has class k.
@@ -70,9 +75,14 @@ def tuned_on_tags(
     """
     if tuning.shares_one_rule:
         rest = [k for k in range(tags.shape[1]) if k not in (kept or {})]
-        pooled = tags[:, rest].reshape(-1, 1), probabilities[:, rest].reshape(-1, 1)
-        thresholds = _tag_thresholds(*pooled, tuning, {}) * tags.shape[1] if rest else []
-        thresholds = [(kept or {}).get(k, threshold) for k, threshold in enumerate(thresholds)]
+        thresholds = [(kept or {}).get(k, settings.threshold) for k in range(tags.shape[1])]
+        if rest:
+            pooled = tags[:, rest].reshape(-1, 1), probabilities[:, rest].reshape(-1, 1)
+            (best,) = _tag_thresholds(*pooled, tuning, {})
+            share = pooled[0].sum() / (pooled[0].sum() + PRIOR_TAGS)
+            ends = logit(np.clip([settings.threshold, best], _SUREST, 1 - _SUREST))
+            for k in rest:
+                thresholds[k] = float(expit(ends @ [1 - share, share]))
     else:
         thresholds = _tag_thresholds(tags, probabilities, tuning, kept or {})
     return [

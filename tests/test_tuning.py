@@ -18,7 +18,7 @@ from earmark.metrics.segments import segment_scores
 from earmark.metrics.tagging import tagging_scores
 from earmark.scores import ScoreTrack
 from earmark.timeline import FrameClock
-from earmark.tuning import tuned_on_events, tuned_on_tags, untuned
+from earmark.tuning import PRIOR_TAGS, tuned_on_events, tuned_on_tags, untuned
 
 CLOCK = FrameClock(100, 20, 10)
 NAMES = ("a", "b")
@@ -677,7 +677,13 @@ def test_one_tag_threshold_is_the_best_of_all_classes_pooled():
     tags = rng.random((60, 3)) < 0.4
     probabilities = (0.3 * tags + 0.7 * rng.random((60, 3))).astype(np.float32)
     rules = tuned_on_tags(tags, probabilities, DecodingSettings(), ONE)
-    (threshold,) = {rule.tag_threshold for rule in rules}
+    (drawn,) = {rule.tag_threshold for rule in rules}
+    # Before it was drawn towards the settings' threshold, as far as so few tags are.
+    towards, count = DecodingSettings().threshold, tags.sum()
+    odds = [value / (1 - value) for value in (drawn, towards)]
+    best = odds[0] * (odds[0] / odds[1]) ** (PRIOR_TAGS / count)
+    threshold = best / (1 + best)
+    assert abs(drawn - towards) < abs(threshold - towards)
 
     def f1(cut):
         given = probabilities > cut
@@ -687,6 +693,18 @@ def test_one_tag_threshold_is_the_best_of_all_classes_pooled():
     kept = tuned_on_tags(tags, probabilities, DecodingSettings(), ONE, kept={1: 0.9})
     assert kept[1].tag_threshold == 0.9
     assert kept[0].tag_threshold == kept[2].tag_threshold
+
+
+def test_one_tag_threshold_of_a_few_clips_stays_near_the_settings():
+    tags = np.array([[True, False], [False, True]])
+    sure = np.array([[0.02, 0.01], [0.01, 0.02]], np.float32)
+    settings = DecodingSettings(threshold=0.4)
+    few, many = (
+        tuned_on_tags(np.tile(tags, (n, 1)), np.tile(sure, (n, 1)), settings, ONE)[0].tag_threshold
+        for n in (1, 500)
+    )
+    assert 0.25 < few < 0.4
+    assert many == pytest.approx(0.015, abs=0.001)
 
 
 @pytest.mark.parametrize("other", [{"precision": 0.9}, {"target": "error_rate"}])

@@ -35,7 +35,7 @@ from earmark.scores import ScoreTrack
 from earmark.tasks.judging import judge
 from earmark.tasks.progress import in_short, progress, say, working
 from earmark.tasks.training_data import HeldOut
-from earmark.tuning import AS_IT_IS, moved_rule, tuned_on_events, tuned_on_tags, untuned
+from earmark.tuning import AS_IT_IS, PRIOR_TAGS, moved_rule, tuned_on_events, tuned_on_tags, untuned
 
 FALSE_EVENTS = "false events per hour"
 
@@ -234,6 +234,8 @@ def choose_on_tags(
     absent = [class_names[k] for k in kept if k not in earlier]
     as_before = [class_names[k] for k in kept if k in earlier]
     note = f"tag thresholds {_goal_of_tags(tuning)} on {held.described}"
+    if tuning.shares_one_rule:
+        note += f", drawn towards {decoding.threshold} with the weight of {PRIOR_TAGS} tags"
     sides = tags, posteriors, class_names
     evidence = _tag_evidence(rules, *sides)
     tagging = evidence.scores()
