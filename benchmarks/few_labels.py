@@ -8,6 +8,12 @@ where nothing is said: a part of the clips is held out for the thresholds. Every
 clips. With ``--start MODEL`` one system more starts from a model of other sounds, such as
 ``python -m benchmarks.bundled --data DATA --out build/others --without ESC-10`` makes. It goes on
 where it was stopped (``benchmarks/kept.py``), and several of it share the work.
+
+    python -m benchmarks.few_labels build/bundled --clips-of validation --start bundled \\
+        --systems best-small best-small-from-model --section few-labels-known --out build/known
+
+takes the clips of other recordings of the classes that the model in the box knows, of scenes that
+``benchmarks.bundled`` has mixed: from these it has learnt nothing.
 """
 
 import argparse
@@ -21,9 +27,10 @@ import numpy as np
 
 from benchmarks.accuracy import HERE, options
 from benchmarks.accuracy import run as run_command
-from benchmarks.kept import add_option, keep, kept, made
+from benchmarks.kept import HOME, add_option, keep, kept, made
 from benchmarks.pages import check, tell
 from benchmarks.rotations import COUNTS, counted, scores
+from earmark.formats.labels import read_labels
 
 
 def some_labels(table: Path, clips: int, seed: int, out: Path) -> Path:
@@ -36,21 +43,30 @@ def some_labels(table: Path, clips: int, seed: int, out: Path) -> Path:
 
 
 def scored(
-    settings: Mapping[str, Any], scenes: Path, out: Path, name: str, clips: int, seed: int
+    settings: Mapping[str, Any], learnt: Path, test: Path, out: Path, clips: int, seed: int
 ) -> dict[str, Any]:
-    """Trains a system with these options, and counts."""
+    """Trains a system with these options, and counts.
+
+    Args:
+        settings: the options of ``train``.
+        learnt: a folder of scenes, of which so many clips are taken.
+        test: a folder of scenes.
+        out: the model folder.
+        clips: how many.
+        seed: of the draw of the clips, and of the training.
+    """
     out.mkdir(parents=True, exist_ok=True)
-    labels = some_labels(scenes / "train" / "weak.tsv", clips, seed, out / f"{clips}-{seed}.tsv")
-    model = out / "models" / name
-    words = ["train", str(labels), "--audio", str(scenes / "train" / "audio")]
-    words += ["--out", str(model), "--resume", "--seed", str(seed)]
-    run_command([*words, *options(dict(settings))], model / "model.json")
-    return counted(model, scenes / "test")
+    labels = some_labels(learnt / "weak.tsv", clips, seed, out / "labels.tsv")
+    words = ["train", str(labels), "--audio", str(learnt / "audio"), "--out", str(out / "model")]
+    words += ["--resume", "--seed", str(seed), *options(dict(settings))]
+    run_command(words, out / "model" / "model.json")
+    return counted(out / "model", test)
 
 
 def table(plan: Mapping[str, Any], results: Path) -> str:
-    """A row for each number of clips, of each system the means over the seeds."""
-    systems = list(plan["few"]["systems"])
+    """A row for each number of clips, of each system that has any the means over the seeds."""
+    of_all = [(s, clips) for s in plan["few"]["systems"] for clips in plan["few"]["clips"]]
+    systems = list(dict.fromkeys(s for s, clips in of_all if kept(results, f"{s}-{clips}")))
     head = ["labelled clips", "seeds", *(f"{s}: tagging F1, segment F1, ER" for s in systems)]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
     for clips in plan["few"]["clips"]:
@@ -72,7 +88,7 @@ def table(plan: Mapping[str, Any], results: Path) -> str:
     return "\n".join(lines)
 
 
-def systems(plan: Mapping[str, Any], start: Path | None) -> dict[str, dict[str, Any]]:
+def systems(plan: Mapping[str, Any], start: str | None) -> dict[str, dict[str, Any]]:
     """Options of ``train``; what starts from a model is left out where none is given."""
     found = {}
     for name, settings in plan["few"]["systems"].items():
@@ -85,27 +101,35 @@ def systems(plan: Mapping[str, Any], start: Path | None) -> dict[str, dict[str, 
 
 
 def main(argv: Sequence[str] | None = None) -> None:
+    plan = tomllib.loads((HERE / "b1.toml").read_text(encoding="utf-8"))
+    every = list(plan["few"]["systems"])
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("scenes", type=Path, help="a fold that benchmarks.rotations has made")
+    parser.add_argument("scenes", type=Path, help="which benchmarks.rotations or bundled has made")
+    parser.add_argument("--clips-of", default="train", metavar="PART")
+    parser.add_argument("--section", default="few-labels", help="of the page, and of the results")
+    parser.add_argument("--systems", nargs="+", choices=every, default=every, metavar="SYSTEM")
     parser.add_argument("--out", type=Path, required=True)
-    add_option(parser, "few-labels")
+    add_option(parser)
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--start", type=Path, metavar="MODEL")
+    parser.add_argument("--start", metavar="MODEL")
     parser.add_argument("--page", type=Path)
     arguments = parser.parse_args(argv)
-    scenes, results = arguments.scenes, arguments.results
-    if not (scenes / "test" / "strong.tsv").exists():
-        parser.error(f"{scenes} holds no scenes: benchmarks.rotations mixes them")
-    check(arguments.page, "few-labels")
-    plan = tomllib.loads((HERE / "b1.toml").read_text(encoding="utf-8"))
+    learnt, test = arguments.scenes / arguments.clips_of, arguments.scenes / "test"
+    section, results = arguments.section, arguments.results or HOME / arguments.section
+    for folder in (learnt, test):
+        if not (folder / "weak.tsv").exists():
+            parser.error(f"{folder} holds no scenes: benchmarks.rotations mixes them")
+    check(arguments.page, section)
+    there = len(read_labels(learnt / "weak.tsv").rows)
     for seed in range(arguments.seeds):
-        for clips in plan["few"]["clips"]:
+        for clips in (count for count in plan["few"]["clips"] if count <= there):
             for system, own in systems(plan, arguments.start).items():
-                name = f"{system}-{clips}-{seed}"
-                make = partial(scored, own, scenes, arguments.out, name, clips, seed)
-                keep(results, name, make)
-    head = f"`python -m benchmarks.few_labels build/rotations/fold-5 ...`; {made(results)}."
-    tell(arguments.page, "few-labels", f"{head}\n\n{table(plan, results)}")
+                if system in arguments.systems:
+                    name = f"{system}-{clips}-{seed}"
+                    out = arguments.out / name
+                    keep(results, name, partial(scored, own, learnt, test, out, clips, seed))
+    head = f"`python -m benchmarks.few_labels ...`; {made(results)}."
+    tell(arguments.page, section, f"{head}\n\n{table(plan, results)}")
 
 
 if __name__ == "__main__":

@@ -19,12 +19,12 @@ MADE = "made"
 """Of a result: the date, the commit and the machine."""
 
 
-def add_option(parser: argparse.ArgumentParser, benchmark: str) -> None:
-    """`--results`, a folder."""
+def add_option(parser: argparse.ArgumentParser, benchmark: str | None = None) -> None:
+    """`--results`, a folder; for want of a benchmark's name, None if it isn't given."""
     parser.add_argument(
         "--results",
         type=Path,
-        default=HOME / benchmark,
+        default=benchmark and HOME / benchmark,
         metavar="FOLDER",
         help="what is there isn't made again; by default what RESULTS.md is of",
     )
