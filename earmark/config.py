@@ -285,7 +285,8 @@ class TrainingSettings(Section):
             (self-training). Those are the epochs that are kept. For linear_softmax: with other
             ways from frames to clips a network leaves frames undecided.
         min_epoch_clips: an epoch has as many clips as there are to learn from, but so many at
-            least: a few clips come several times.
+            least: a few clips come several times. With --from the least is that times the share
+            of the classes that are new to the model.
         batch_size: clips in a step.
         learning_rate: of Adam, at its highest.
         schedule: the same all along; or cosine, which rises over the first twentieth of the steps
@@ -295,6 +296,8 @@ class TrainingSettings(Section):
         balance: whether rare classes are drawn more often.
         balance_ratio: how many times as often the most frequent class may come as the rarest.
         fuse_epochs: how many epochs' probabilities are averaged, the best on validation data.
+        draw: of trainings that differ by chance alone, which one: each has weights to begin with
+            and batches of its own, of the same seed.
         precision: of the convolutions; auto is bfloat16 where the machine multiplies it fast.
         max_clip_seconds: longer clips are an error: label parts of them.
         open_shards: how many of the shards of a prepared set are read at a time.
@@ -310,6 +313,7 @@ class TrainingSettings(Section):
     balance: bool = True
     balance_ratio: float = Field(5.0, ge=1)
     fuse_epochs: int = Field(1, ge=1)
+    draw: int = Field(0, ge=0, lt=2**32)
     precision: Precision = "auto"
     max_clip_seconds: float = Field(30.0, gt=0)
     open_shards: int = Field(4, ge=1, le=1024)

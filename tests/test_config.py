@@ -1,6 +1,7 @@
 """Settings: checked, with errors that name the key; and the recipes in the box."""
 
 import tomllib
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -220,11 +221,24 @@ def test_a_fusion_has_the_settings_of_its_members_under_its_own():
         assert of_member == alone.model_copy(update={"training": fused})
 
 
+def test_members_that_are_there_again_differ_by_chance_alone(tmp_path):
+    (tmp_path / "own.toml").write_text("[training]\nepochs = 2\n")
+    recipe = tmp_path / "mine.toml"
+    recipe.write_text("members = ['demo', 'own.toml', 'demo', 'own.toml', 'demo']\n")
+    found = recipes.systems(str(recipe), parse_assignments(["training.batch_size=7"]))
+    draws = {Path(name).stem: of.training.draw for name, of in found.items()}
+    assert draws == {"demo": 0, "demo-2": 1, "demo-3": 2, "own": 0, "own-2": 1}
+    alone, again = found["demo"], found["demo-3"]
+    assert alone.training.batch_size == 7
+    assert again.training == alone.training.model_copy(update={"draw": 2})
+    assert again.network == alone.network
+
+
 @pytest.mark.parametrize(
     ("text", "message"),
     [
         ("members = 3", "must be a list of recipes"),
-        ("members = ['demo', 'demo']", "must differ"),
+        ("members = ['demo', 'own/demo.toml']", "must differ"),
         ("members = ['a b.toml', 'demo']", "letters, digits"),
         ("members = ['demo', 'fusion']", "can't itself have members"),
         ("members = ['dem']", "did you mean 'demo'"),

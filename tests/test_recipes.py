@@ -104,3 +104,21 @@ def test_a_fusion_in_every_command(few: Scenes, tmp_path: Path) -> None:
         for n, m in enumerate([model, tuned.model])
     ]
     assert tags[0] == tags[1]
+
+
+@pytest.mark.slow
+def test_a_system_that_is_there_again_is_another_training_of_it(
+    few: Scenes, tmp_path: Path
+) -> None:
+    recipe = tmp_path / "twice.toml"
+    recipe.write_text('members = ["frame-cnn", "frame-cnn"]\n')
+    weights = {}
+    for name, how in (("twice", str(recipe)), ("alone", "frame-cnn")):
+        model = tmp_path / name
+        train(few.weak, audio=few.audio, out=model, recipe=how, set=FEW_STEPS, seed=3)
+        for folder in [model, *(model / MEMBERS).glob("*")]:
+            if (folder / "model.safetensors").exists():
+                weights[folder.name] = (folder / "model.safetensors").read_bytes()
+    assert set(weights) == {"alone", "frame-cnn", "frame-cnn-2"}
+    assert weights["alone"] == weights["frame-cnn"]
+    assert weights["alone"] != weights["frame-cnn-2"]

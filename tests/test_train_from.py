@@ -1,7 +1,9 @@
 """Training that starts from a model: what is carried over, what is kept, what is refused."""
 
+import math
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -19,6 +21,7 @@ from earmark.metrics.tagging import tagging_scores
 from earmark.model.build import build
 from earmark.model.bundle import load, read_description
 from earmark.model.transfer import tensors_of_classes, with_classes
+from earmark.tasks import training_run
 from earmark.tasks.detection import tag
 from earmark.tasks.fusion import fuse
 from earmark.tasks.training import train
@@ -292,3 +295,27 @@ def test_two_processes_start_from_the_same(model: Path, clips: Scenes, tmp_path:
 def test_the_settings_of_each_kind_of_network_are_tried() -> None:
     assert set(KINDS) == set(NETWORKS)
     assert CrnnSettings().kind == "crnn"
+
+
+@pytest.mark.parametrize(("labels", "share"), [("weak", 0), ("renamed", 1 / 5)])
+def test_few_clips_come_as_often_as_new_classes_need_it(
+    model: Path,
+    clips: Scenes,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    labels: str,
+    share: float,
+) -> None:
+    steps: list[int] = []
+
+    class Noted(training_run.Course):
+        def __init__(self, *given: Any) -> None:
+            steps.append(given[-1])
+            super().__init__(*given)
+
+    monkeypatch.setattr(training_run, "Course", Noted)
+    own = [*ONE, "training.batch_size=8", "training.min_epoch_clips=640"]
+    given = {"audio": clips.audio, "out": tmp_path / "m", "set": own, "device": "cpu"}
+    of = clips.weak if labels == "weak" else renamed(clips, tmp_path)
+    report = train(of, **given, from_=model)
+    assert steps == [math.ceil(max(report.clips, 640 * share) / 8)]

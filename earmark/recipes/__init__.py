@@ -72,6 +72,8 @@ def _beside(named: str, recipe: str) -> str:
 def systems(recipe: str, own: Mapping[str, Any]) -> dict[str, Settings]:
     """The checked settings of each system of a recipe: of itself, or of the ``members`` it fuses.
 
+    A member that is there again, as NAME-2 and so on, differs from the first by chance alone.
+
     Args:
         recipe: in the box, or a TOML file; a TOML file that it names lies beside it.
         own: settings of one's own, above the recipe's.
@@ -83,7 +85,8 @@ def systems(recipe: str, own: Mapping[str, Any]) -> dict[str, Settings]:
         return {recipe: settings_from(merge(above, own), where=f"{recipe} with --set")}
     if not (isinstance(members, list) and members and all(isinstance(m, str) for m in members)):
         raise UserError("members must be a list of recipes", where=recipe)
-    names = [Path(member).stem for member in members]
+    times = {member: members.count(member) for member in members}
+    names = [Path(name).stem for member in times for name in _each(member, times[member])]
     if len(set(names)) < len(names):
         raise UserError("members must differ in name", where=recipe)
     if unfit := [name for name in names if not re.fullmatch(r"\w[\w.-]*", name)]:
@@ -92,14 +95,24 @@ def systems(recipe: str, own: Mapping[str, Any]) -> dict[str, Settings]:
             where=recipe,
         )
     found = {}
-    for member in members:
+    for member, count in times.items():
         member = _beside(member, recipe)
         below = tables(member, named_in=recipe)
         if "members" in below:
             raise UserError(f"a member can't itself have members, as '{member}' has", where=recipe)
         settings_from(merge(below, above), where=recipe)
-        found[member] = settings_from(merge(merge(below, above), own), where=f"{member} with --set")
+        merged = merge(merge(below, above), own)
+        for draw, name in enumerate(_each(member, count)):
+            of_draw = merge(merged, {"training": {"draw": draw}}) if draw else merged
+            found[name] = settings_from(of_draw, where=f"{name} with --set")
     return found
+
+
+def _each(member: str, count: int) -> list[str]:
+    """The names of a member that is there so many times."""
+    path = Path(member)
+    again = [str(path.with_stem(f"{path.stem}-{number}")) for number in range(2, count + 1)]
+    return [member, *again]
 
 
 def _known(name: str, named_in: str | None = None) -> str:

@@ -103,6 +103,16 @@ class LabelledFeatures:
     known: sparse.csr_array | None
 
 
+def chance_of(seed: int, draw: int) -> int:
+    """What is drawn from: the seed itself at the first draw.
+
+    >>> chance_of(7, 0), chance_of(7, 1) != chance_of(8, 0)
+    (7, True)
+    """
+    parts = np.random.SeedSequence([seed, draw])
+    return int(parts.generate_state(1, np.uint64)[0] >> 1) if draw else seed
+
+
 class TrainingRun:
     """A training of ``data`` with ``settings`` into the folder ``out``.
 
@@ -129,6 +139,7 @@ class TrainingRun:
         self.recipe = recipe
         self.out = out
         self.seed = seed
+        self.chance = chance_of(seed, settings.training.draw)
         self.device = choose_device(device)
         self.precision = choose_precision(settings.training.precision, self.device)
         self.skip_missing = skip_missing
@@ -388,7 +399,7 @@ class TrainingRun:
         if self.device.type == "cpu":
             keep_freed_memory()
         training = self.settings.training
-        torch.manual_seed(self.seed)
+        torch.manual_seed(self.chance)
         network = self._network()
         if self.start is not None:
             network.load_state_dict(self.start.weights_for(network, self.data.class_names))
@@ -404,7 +415,7 @@ class TrainingRun:
             started = time.monotonic()
             what = f"epoch {number} of {training.epochs}"
             course.begins(number)
-            self.group.seed_epoch(self.seed, number)
+            self.group.seed_epoch(self.chance, number)
             with progress(what, sampler.batches_per_epoch) as step:
 
                 def after_step(step: Callable[[], None] = step) -> None:
@@ -436,13 +447,15 @@ class TrainingRun:
         size, most, stored = training.batch_size, training.open_shards, self.data.stored
         ratio = training.balance_ratio if training.balance else None
         least = training.min_epoch_clips
+        if self.start is not None:  # what it knows it would only forget
+            least = max(1, round(least * self.start.share_of_new(self.data.class_names)))
         sampler: BalancedSampler | ShardedSampler
         if stored is not None and len(np.unique(stored.shard_of)) > most:
-            sampler = ShardedSampler(tags, stored.shard_of, most, size, ratio, self.seed, least)
+            sampler = ShardedSampler(tags, stored.shard_of, most, size, ratio, self.chance, least)
         elif ratio is None:
-            return ShuffledSampler(tags.shape[0], size, self.seed, least)
+            return ShuffledSampler(tags.shape[0], size, self.chance, least)
         else:
-            sampler = BalancedSampler(tags, size, ratio, self.seed, least)
+            sampler = BalancedSampler(tags, size, ratio, self.chance, least)
         if ratio is None:
             return sampler
         drawn = sampler.draw_probabilities[:-1] > 0  # of a class that is kept there are no clips
@@ -502,7 +515,7 @@ class TrainingRun:
 
     def _draws(self, epoch: int) -> torch.Generator:
         """What an epoch's changes are drawn from, on this process."""
-        parts = np.random.SeedSequence([self.seed, epoch, self.group.rank, 1])
+        parts = np.random.SeedSequence([self.chance, epoch, self.group.rank, 1])
         return torch.Generator().manual_seed(int(parts.generate_state(1, np.uint64)[0] >> 1))
 
     def _features(

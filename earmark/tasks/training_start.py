@@ -82,6 +82,10 @@ class Start:
         fresh = network.state_dict()
         return with_classes(self.weights, of_model, fresh, names, of_classes)
 
+    def share_of_new(self, names: Sequence[str]) -> float:
+        """How many of the classes ``names`` it doesn't know, in [0, 1]."""
+        return len({*names} - {*self.description.class_names}) / len(names)
+
     def rules_for(self, names: Sequence[str]) -> dict[int, ClassDecoding]:
         """How it decides on those of the classes ``names`` that it knows, by their numbers."""
         of_model = self.description.class_names

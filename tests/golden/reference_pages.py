@@ -56,7 +56,9 @@ epochs = 40
 ```
 
 That file holds all that differs from the defaults below. One that begins with `base = "best-small"`
-holds what differs from that recipe, or from a file beside it.
+holds what differs from that recipe, or from a file beside it. With
+`members = ["best-small", "mine.toml", "mine.toml"]` several are trained, and their probabilities
+averaged; one that is there again differs by chance alone, which is worth something, too.
 
 A misspelt key is an error, with what was probably meant. `earmark recipes` lists the recipes in
 the box, and `earmark recipes NAME` shows how one differs from the defaults, and why. Where each
