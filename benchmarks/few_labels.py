@@ -78,9 +78,10 @@ def table(plan: Mapping[str, Any], results: Path) -> str:
                 rows.append(scores({(0, 0): counts}, {0: np.ones(len(counts), np.int64)}))
             seeds.append(len(rows))
             if rows:
-                spread = np.std(rows, axis=0, ddof=min(1, len(rows) - 1))
-                pairs = zip(np.mean(rows, axis=0), spread, strict=True)
-                cells.append(", ".join(f"{mean:.3f} ± {by:.3f}" for mean, by in pairs))
+                values = np.array(rows).T
+                spreads = [f" ± {v.std(ddof=1):.3f}" if len(rows) > 1 else "" for v in values]
+                pairs = zip(values, spreads, strict=True)
+                cells.append(", ".join(f"{of_seeds.mean():.3f}{by}" for of_seeds, by in pairs))
             else:
                 cells.append("")
         if any(seeds):

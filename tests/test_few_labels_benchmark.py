@@ -32,6 +32,9 @@ def test_a_row_is_of_the_seeds_that_are_done(tmp_path: Path) -> None:
     (line,) = few_labels.table(plan, tmp_path).splitlines()[2:]
     f1 = f"{(0.5 + 0.75) / 2:.3f} ± {0.25 / 2**0.5:.3f}"
     assert line == f"| 20 | 2 | {f1}, 0.500 ± 0.000, 0.500 ± 0.000 |"
+    (tmp_path / "a-20-1.json").unlink()
+    (line,) = few_labels.table(plan, tmp_path).splitlines()[2:]
+    assert line == "| 20 | 1 | 0.500, 0.500, 0.500 |"
 
 
 def test_a_system_that_starts_from_a_model_needs_one(
