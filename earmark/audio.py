@@ -5,7 +5,7 @@ import logging
 import math
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import chain
@@ -219,13 +219,24 @@ def write(path: Path, samples: NDArray[np.floating[Any]], rate_hz: int) -> None:
         part.write_bytes(content.getbuffer())
 
 
-def find_recordings(paths: Sequence[Path]) -> list[tuple[str, Path]]:
+def _listed(folder: Path) -> list[tuple[str, Path]]:
+    below = sorted(name for name in files_below(folder) if _suffix(name) in AUDIO_SUFFIXES)
+    return [(name, folder / name) for name in below]
+
+
+def find_recordings(
+    paths: Sequence[Path], listed: Callable[[Path], list[tuple[str, Path]]] = _listed
+) -> list[tuple[str, Path]]:
     """Every recording in files and folders, with the name that our tables give it.
 
     A file given by itself is named by its base name, whatever its suffix; one found in a folder
     by its path relative to that folder, with ``/``. Folders are searched to the bottom in sorted
     order; hidden entries and links back to a folder above are passed over. A file that is given
     again, by itself or in another folder, is taken once.
+
+    Args:
+        paths: files and folders.
+        listed: what is found in a folder, where it isn't all of that.
 
     Raises:
         UserError: a path doesn't exist, a folder holds no audio or can't be searched, or two
@@ -235,8 +246,7 @@ def find_recordings(paths: Sequence[Path]) -> list[tuple[str, Path]]:
     taken: set[str] = set()
     for given in paths:
         if given.is_dir():
-            below = (name for name in files_below(given) if _suffix(name) in AUDIO_SUFFIXES)
-            named = [(name, given / name) for name in sorted(below)]
+            named = listed(given)
             if not named:
                 known = " ".join(sorted(AUDIO_SUFFIXES))
                 raise UserError(f"the folder holds no audio ({known})", where=given)

@@ -13,7 +13,7 @@ from datetime import datetime
 from pathlib import Path, PurePosixPath
 from typing import BinaryIO
 
-from earmark.audio import AUDIO_SUFFIXES, AudioInfo, probe
+from earmark.audio import AUDIO_SUFFIXES, AudioInfo, find_recordings, probe
 from earmark.clock_times import start_of
 from earmark.errors import UserError, printable
 from earmark.writing import writing
@@ -262,30 +262,16 @@ def _found(given: Sequence[Path]) -> list[tuple[str, Path, Path | None]]:
 
     Unlike ``find_recordings`` it follows no links to folders: what lies there isn't searched, even.
     """
-    found: dict[str, tuple[Path, Path | None]] = {}
-    taken: set[str] = set()
-    for top in given:
-        root: Path | None = None
-        if top.is_dir():
-            root = top.resolve()
-            named = [(path.relative_to(top).as_posix(), path) for path in _files(top, root)]
-            if not named:
-                raise UserError("the folder holds no audio", where=top)
-        elif top.exists():
-            named = [(top.name, top)]
-        else:
-            raise UserError("there is no such file or folder", where=top)
-        for name, path in named:
-            if (absolute := os.path.abspath(path)) in taken:
-                continue
-            taken.add(absolute)
-            if name in found:
-                raise UserError(
-                    f"two recordings would be called '{name}': {found[name][0]} and {path}; "
-                    "give the folder above them"
-                )
-            found[name] = path, root
-    return [(name, path, root) for name, (path, root) in found.items()]
+    roots: dict[Path, Path] = {}
+
+    def listed(top: Path) -> list[tuple[str, Path]]:
+        root = top.resolve()
+        files = _files(top, root)
+        for path in files:
+            roots.setdefault(path, root)
+        return [(path.relative_to(top).as_posix(), path) for path in files]
+
+    return [(name, path, roots.get(path)) for name, path in find_recordings(given, listed)]
 
 
 def _files(top: Path, root: Path) -> list[Path]:
