@@ -38,7 +38,7 @@ def calibrated(lines: Sequence[LogitLine], probabilities: Floats) -> Floats:
     scales = np.array([lines[k].scale for k in moved])
     shifts = np.array([lines[k].shift for k in moved])
     result = probabilities.copy()
-    result[..., moved] = _expit(scales * _logit(probabilities[..., moved]) + shifts)
+    result[..., moved] = expit(scales * logit(probabilities[..., moved]) + shifts)
     return result
 
 
@@ -60,8 +60,8 @@ def moved_threshold(threshold: float, was: LogitLine, now: LogitLine) -> float:
     """
     if was == now or threshold in (0, 1):
         return threshold
-    logit = (np.log(threshold) - np.log1p(-threshold) - was.shift) / was.scale
-    return float(_expit(now.scale * np.clip(logit, *_logit(np.array([0.0, 1.0]))) + now.shift))
+    odds = (np.log(threshold) - np.log1p(-threshold) - was.shift) / was.scale
+    return float(expit(now.scale * np.clip(odds, *logit(np.array([0.0, 1.0]))) + now.shift))
 
 
 def fitted(
@@ -85,14 +85,14 @@ def fitted(
     if truth.all() or not truth.any():
         return LogitLine()
     weight = np.ones(len(truth)) if weights is None else weights
-    logits = _logit(probabilities)
+    logits = logit(probabilities)
     neutral, deviations = np.array([1.0, 0.0]), np.array(PRIOR_DEVIATIONS)
 
     def loss(line: NDArray[np.float64]) -> tuple[float, NDArray[np.float64]]:
         odds = line[0] * logits + line[1]
         apart = (line - neutral) / deviations
         value = float(weight @ (np.logaddexp(0, odds) - truth * odds)) + apart @ apart / 2
-        excess = weight * (_expit(odds) - truth)
+        excess = weight * (expit(odds) - truth)
         return value, np.array([excess @ logits, excess.sum()]) + apart / deviations
 
     found = minimize(loss, neutral, jac=True, method="L-BFGS-B", bounds=[_SCALES, _SHIFTS])
@@ -100,10 +100,12 @@ def fitted(
     return LogitLine(scale=scale, shift=shift)
 
 
-def _logit(probabilities: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+def logit(probabilities: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Log odds; of what is nearer to 0 or 1 than any probability is taken, those of the nearest."""
     values = np.clip(probabilities.astype(np.float64), _SUREST, 1 - _SUREST)
     return np.asarray(np.log(values) - np.log1p(-values))
 
 
-def _expit(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+def expit(logits: NDArray[np.float64]) -> NDArray[np.float64]:
+    """The probabilities of log odds."""
     return np.asarray(np.exp(-np.logaddexp(0, -logits)))

@@ -382,7 +382,7 @@ class TuningSettings(Section):
             calibrated probabilities, where F1 is maximised; for another target, or a precision,
             each has its own. Few recordings tell little of each class by itself: what is the best
             on these may be a bad one on others. Tags' threshold is drawn towards that of the
-            decoding with the weight of ten tags: a handful of clips tells little of one, too.
+            decoding, the more the fewer tags there are: a handful of clips tells little, too.
         calibrate: whether probabilities are made to mean what they say, before that.
         max_false_events_per_hour: where given, of all classes together, on held-out recordings
             that hold none of them; the best rules within that.

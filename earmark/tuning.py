@@ -9,9 +9,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import median_filter
-from scipy.special import expit, logit
 
-from earmark.calibration import moved_threshold
+from earmark.calibration import expit, logit, moved_threshold
 from earmark.config import ClassCalibration, ClassDecoding, DecodingSettings, TuningSettings
 from earmark.events import TIE_SECONDS, Event, union
 from earmark.inference.changepoints import as_boxes, as_ticks, means, merge, steps, turning_points
@@ -35,8 +34,6 @@ QUIETER_TRIED = 32  # thresholds of a rule that gives too many false events
 PRIOR_TAGS = 10  # as many as the settings' threshold weighs: a few clips prove little
 LONGEST_MEDIAN_SECONDS = 60.0  # that a rule may have
 PLAIN = {"median_seconds": 0.0, "step_seconds": 0.0, "merge_ratio": 1.0, "merge_difference": 0.0}
-
-_SUREST = 1e-6  # a threshold of 0 or 1 has no logit
 
 Times = NDArray[np.float64]
 Kept = TypeVar("Kept")
@@ -80,7 +77,7 @@ def tuned_on_tags(
             pooled = tags[:, rest].reshape(-1, 1), probabilities[:, rest].reshape(-1, 1)
             (best,) = _tag_thresholds(*pooled, tuning, {})
             share = pooled[0].sum() / (pooled[0].sum() + PRIOR_TAGS)
-            ends = logit(np.clip([settings.threshold, best], _SUREST, 1 - _SUREST))
+            ends = logit(np.array([settings.threshold, best]))
             for k in rest:
                 thresholds[k] = float(expit(ends @ [1 - share, share]))
     else:

@@ -109,8 +109,12 @@ def chance_of(seed: int, draw: int) -> int:
     >>> chance_of(7, 0), chance_of(7, 1) != chance_of(8, 0)
     (7, True)
     """
-    parts = np.random.SeedSequence([seed, draw])
-    return int(parts.generate_state(1, np.uint64)[0] >> 1) if draw else seed
+    return _seed_of(seed, draw) if draw else seed
+
+
+def _seed_of(*parts: int) -> int:
+    """A seed that torch takes, another for any other parts."""
+    return int(np.random.SeedSequence(parts).generate_state(1, np.uint64)[0] >> 1)
 
 
 class TrainingRun:
@@ -515,8 +519,7 @@ class TrainingRun:
 
     def _draws(self, epoch: int) -> torch.Generator:
         """What an epoch's changes are drawn from, on this process."""
-        parts = np.random.SeedSequence([self.chance, epoch, self.group.rank, 1])
-        return torch.Generator().manual_seed(int(parts.generate_state(1, np.uint64)[0] >> 1))
+        return torch.Generator().manual_seed(_seed_of(self.chance, epoch, self.group.rank, 1))
 
     def _features(
         self, numbers: NDArray[np.int64]
