@@ -44,7 +44,9 @@ def keep(folder: Path, name: str, make: Callable[[], Mapping[str, Any]]) -> None
         if not path.exists():
             found = {**make(), MADE: made_on()}
             text = json.dumps(found, separators=(",", ":"))
-            path.write_text(text + "\n", encoding="utf-8")
+            partial = path.with_suffix(".part")
+            partial.write_text(text + "\n", encoding="utf-8")
+            partial.replace(path)
 
 
 def kept(folder: Path, name: str) -> dict[tuple[int, ...], dict[str, Any]]:
