@@ -39,7 +39,7 @@ from earmark.inference.stitching import WindowPlan
 from earmark.model.bundle import TrainingSummary, describe, load, save
 from earmark.model.precision import native_bfloat16
 from earmark.recipes import systems
-from earmark.tuning import untuned
+from earmark.tuning.rules import untuned
 
 FILE_RATE_HZ = 44_100
 WINDOW_SECONDS = 10

@@ -15,7 +15,8 @@ from typing import get_args
 from benchmarks.pages import made_on, options, parsed, tell
 from benchmarks.scores import CLASSES, FRAMES, made
 from earmark.config import DecodingSettings, Target, TuningSettings
-from earmark.tuning import tuned_on_events, untuned
+from earmark.tuning.events import tuned_on_events
+from earmark.tuning.rules import untuned
 
 CLIPS, QUICK_CLIPS = 2000, 40
 

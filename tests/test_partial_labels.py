@@ -33,7 +33,7 @@ from earmark.tasks.training_data import HeldOut, gather
 from earmark.tasks.tuned_rules import choose_on_tags
 from earmark.training.loop import Batch, train_epoch
 from earmark.training.loss import tag_loss
-from earmark.tuning import untuned
+from earmark.tuning.rules import untuned
 
 
 def table(folder: Path, text: str) -> Path:

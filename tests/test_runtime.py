@@ -26,7 +26,7 @@ from earmark.inference.system import SystemRecogniser
 from earmark.model import bundle
 from earmark.spectra import NumpyFeatures
 from earmark.tasks import export, fuse
-from earmark.tuning import untuned
+from earmark.tuning.rules import untuned
 
 pytest.importorskip("onnxruntime")
 

@@ -9,20 +9,20 @@ import pytest
 from conftest import Scenes, scenes
 
 import earmark
-from earmark import tuning
 from earmark.cli import main
 from earmark.errors import UserError
 from earmark.formats.labels import read_labels
 from earmark.model.bundle import Description, FusedDescription, read_description
 from earmark.tasks import detect, evaluate, fuse, tune, tuned_rules
+from earmark.tuning import candidates
 
 
 @pytest.fixture(autouse=True)
 def few_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
     """Tuning that is quick."""
-    monkeypatch.setattr(tuning, "THRESHOLDS_TRIED", 8)
-    monkeypatch.setattr(tuning, "STEPS_SECONDS_TRIED", (0.6,))
-    monkeypatch.setattr(tuning, "MERGES_TRIED", ((0.5, 0.0),))
+    monkeypatch.setattr(candidates, "THRESHOLDS_TRIED", 8)
+    monkeypatch.setattr(candidates, "STEPS_SECONDS_TRIED", (0.6,))
+    monkeypatch.setattr(candidates, "MERGES_TRIED", ((0.5, 0.0),))
 
 
 def contents(folder: Path) -> dict[Path, bytes]:

@@ -7,7 +7,6 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from earmark import tuning
 from earmark.calibration import calibrated, calibrated_track
 from earmark.config import ClassCalibration, DecodingSettings, LogitLine, TuningSettings
 from earmark.events import Event
@@ -18,7 +17,18 @@ from earmark.metrics.segments import segment_scores
 from earmark.metrics.tagging import tagging_scores
 from earmark.scores import ScoreTrack
 from earmark.timeline import FrameClock
-from earmark.tuning import PRIOR_TAGS, tuned_on_events, tuned_on_tags, untuned
+from earmark.tuning import candidates
+from earmark.tuning.axis import Axis
+from earmark.tuning.candidates import Candidates, ClassOnAxis, Segments
+from earmark.tuning.events import tuned_on_events
+from earmark.tuning.rules import (
+    PRIOR_TAGS,
+    moved_rule,
+    rule_for,
+    rules_of_tags,
+    tuned_on_tags,
+    untuned,
+)
 
 CLOCK = FrameClock(100, 20, 10)
 NAMES = ("a", "b")
@@ -36,7 +46,7 @@ FEW = {
 
 def few(patch):
     for name, values in FEW.items():
-        patch.setattr(tuning, name, values)
+        patch.setattr(candidates, name, values)
 
 
 def value_of(rules, tracks, references, decoding, how):
@@ -67,8 +77,8 @@ def events_of(rules, tracks, references, decoding, how):
 
 
 def classes_of(rules, tracks, references, decoding, how):
-    line = tuning._Timeline(tracks, references, how)
-    return [tuning._Class(line, k, rule, decoding) for k, rule in enumerate(rules)]
+    axis = Axis(tracks, references, how)
+    return [ClassOnAxis(axis, k, rule, decoding) for k, rule in enumerate(rules)]
 
 
 def scores_of(rules, tracks, references, decoding, resolution=1.0):
@@ -173,9 +183,9 @@ def test_what_tuning_counts_is_what_the_metric_counts(seed, crowded, decoding, h
 @pytest.mark.parametrize("average", ["macro", "micro"])
 def test_no_combination_of_candidates_is_better(monkeypatch, target, average):
     few(monkeypatch)
-    monkeypatch.setattr(tuning, "THRESHOLDS_TRIED", 2)
-    monkeypatch.setattr(tuning, "MEDIANS_TRIED", (0.0,))
-    monkeypatch.setattr(tuning, "LENGTHS_TRIED", (0.0,))
+    monkeypatch.setattr(candidates, "THRESHOLDS_TRIED", 2)
+    monkeypatch.setattr(candidates, "MEDIANS_TRIED", (0.0,))
+    monkeypatch.setattr(candidates, "LENGTHS_TRIED", (0.0,))
     tracks, references = validation(5, clips=2)
     decoding = DecodingSettings()
     how = TuningSettings(target=target, average=average)
@@ -381,10 +391,10 @@ def test_boxes_are_asked_for_by_name():
 
 def test_shares_of_frames_say_nothing_of_a_frame():
     for votes, threshold in ((False, 0.1), (True, 0.5)):
-        rule = tuning.rule_for(0.1, DecodingSettings(low_ratio=0.5), votes)
+        rule = rule_for(0.1, DecodingSettings(low_ratio=0.5), votes)
         assert (rule.tag_threshold, rule.gate_threshold) == (0.1, 0.1)
         assert (rule.threshold, rule.low_threshold) == (threshold, threshold / 2)
-    assert tuning.rules_of_tags([rule], DecodingSettings(low_ratio=0.5), True) == [rule]
+    assert rules_of_tags([rule], DecodingSettings(low_ratio=0.5), True) == [rule]
 
 
 def test_a_precision_is_found_where_scores_are_sure_but_brief():
@@ -491,9 +501,9 @@ def test_the_bound_costs_no_more_than_it_must():
         free = TuningSettings(max_false_events_per_hour=1e9)
         for most in (0, 2, 5, 9, 14):
             how = TuningSettings(max_false_events_per_hour=(most + 0.5) / hours)
-            line = tuning._Timeline(tracks, references, free, negatives)
+            axis = Axis(tracks, references, free, negatives)
             of_classes = [
-                tuning._Class(line, k, rule, DecodingSettings()).candidates()
+                ClassOnAxis(axis, k, rule, DecodingSettings()).candidates()
                 for k, rule in enumerate(rules)
             ]
             best = None
@@ -526,9 +536,9 @@ def test_negatives_count_for_the_bound_alone():
         with pytest.MonkeyPatch.context() as patch:
             few(patch)
             of_clips = classes_of(rules, tracks, references, DecodingSettings(), how)[0]
-            line = tuning._Timeline(tracks, references, how, negatives)
+            axis = Axis(tracks, references, how, negatives)
             own = of_clips.own
-            beside = tuning._Class(line, 0, own, DecodingSettings())
+            beside = ClassOnAxis(axis, 0, own, DecodingSettings())
             scores = of_clips.candidates(), beside.candidates()
         for name in ("hits", "given"):
             assert getattr(scores[0], name)[0] == getattr(scores[1], name)[0]
@@ -550,7 +560,7 @@ def test_without_times_rules_only_rise_within_the_bound():
     loose = TuningSettings(max_false_events_per_hour=(before + 0.5) / hours)
     assert tuned_on_events(rules, [], [], decoding, loose, negatives) == rules
     one = ONE.model_copy(update={"max_false_events_per_hour": 1e9})
-    unlike = [tuning.rule_for(level, decoding) for level in (0.2, 0.5)]
+    unlike = [rule_for(level, decoding) for level in (0.2, 0.5)]
     assert tuned_on_events(unlike, [], [], decoding, one, negatives) == unlike
     never = TuningSettings(max_false_events_per_hour=0)
     silent = tuned_on_events(rules, [], [], decoding, never, negatives)
@@ -562,12 +572,12 @@ def test_a_frame_threshold_is_that_of_tags_before_calibration():
     of_class = ClassCalibration(clips=LogitLine(shift=-2), frames=LogitLine(scale=2))
     raw = 0.7
     tag = float(calibrated([of_class.clips], np.array([raw]))[0])
-    rule = tuning.rule_for(tag, DecodingSettings(), calibration=of_class)
+    rule = rule_for(tag, DecodingSettings(), calibration=of_class)
     assert rule.tag_threshold == tag
     assert rule.threshold == pytest.approx(calibrated([of_class.frames], np.array([raw]))[0])
-    (alone,) = tuning.rules_of_tags([rule], DecodingSettings(), False, [of_class])
+    (alone,) = rules_of_tags([rule], DecodingSettings(), False, [of_class])
     assert alone == rule
-    assert tuning.rule_for(tag, DecodingSettings(), True, of_class).threshold == 0.5
+    assert rule_for(tag, DecodingSettings(), True, of_class).threshold == 0.5
 
 
 @settings(deadline=None, max_examples=30)
@@ -581,13 +591,13 @@ def test_a_moved_rule_gives_the_same_events(seed, gated):
     ]
     with pytest.MonkeyPatch.context() as patch:
         few(patch)
-        patch.setattr(tuning, "STEPS_SECONDS_TRIED", ())
-        patch.setattr(tuning, "MEDIANS_TRIED", (0.0,))  # no two scores, and no threshold, equal
+        patch.setattr(candidates, "STEPS_SECONDS_TRIED", ())
+        patch.setattr(candidates, "MEDIANS_TRIED", (0.0,))  # no two scores, and no threshold, equal
         start = [calibrated_track(was, track) for track in tracks]
         rules = tuned_on_events(
             untuned(2, DecodingSettings()), start, references, DecodingSettings(), TuningSettings()
         )
-    moved = [tuning.moved_rule(*each) for each in zip(rules, was, now, strict=True)]
+    moved = [moved_rule(*each) for each in zip(rules, was, now, strict=True)]
     for track, before in zip(tracks, start, strict=True):
         after = calibrated_track(now, track)
         found, expected = (
@@ -599,10 +609,10 @@ def test_a_moved_rule_gives_the_same_events(seed, gated):
 
 def test_a_candidate_with_fewer_false_events_stays():
     tracks, references = validation(1)
-    line = tuning._Timeline(tracks, references, TuningSettings())
+    axis = Axis(tracks, references, TuningSettings())
     rules, decoding = untuned(2, DecodingSettings()), DecodingSettings()
     of_class = classes_of(rules, tracks, references, decoding, TuningSettings())[0]
-    found = tuning._Candidates(line, tuning._Segments(of_class))
+    found = Candidates(axis, Segments(of_class))
     for number, (hits, wrong, false) in enumerate(
         [(3, 3, 3), (5, 2, 4), (5, 2, 4), (4, 3, 1), (4, 3, 4), (4, 1, 5), (2, 9, 0)]
     ):
@@ -638,7 +648,7 @@ def test_one_rule_keeps_tag_thresholds_and_is_for_a_class_that_does_not_occur():
     tracks, references = validation(3, clips=4)
     references = [[e for e in events if e.label == NAMES[0]] for events in references]
     decoding = DecodingSettings()
-    start = [tuning.rule_for(0.3, decoding), tuning.rule_for(0.6, decoding)]
+    start = [rule_for(0.3, decoding), rule_for(0.6, decoding)]
     one, other = tuned_on_events(start, tracks, references, decoding, ONE)
     assert (one.tag_threshold, other.tag_threshold) == (0.3, 0.6)
     assert one.model_copy(update={"tag_threshold": 0.6}) == other

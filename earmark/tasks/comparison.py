@@ -329,7 +329,7 @@ class _Plan:
         from earmark.inference.fusion import load_recogniser
         from earmark.tasks.description import parameters_of, training_seconds
         from earmark.training.devices import choose_device
-        from earmark.tuning import rules_of_tags
+        from earmark.tuning.rules import rules_of_tags
 
         folder = self.model(recipe, seed)
         recogniser = load_recogniser(folder, choose_device(self.device))

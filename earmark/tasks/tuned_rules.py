@@ -35,7 +35,8 @@ from earmark.scores import ScoreTrack
 from earmark.tasks.judging import judge
 from earmark.tasks.progress import in_short, progress, say, working
 from earmark.tasks.training_data import HeldOut
-from earmark.tuning import AS_IT_IS, PRIOR_TAGS, moved_rule, tuned_on_events, tuned_on_tags, untuned
+from earmark.tuning.events import tuned_on_events
+from earmark.tuning.rules import AS_IT_IS, PRIOR_TAGS, moved_rule, tuned_on_tags, untuned
 
 FALSE_EVENTS = "false events per hour"
 

@@ -23,7 +23,7 @@ from earmark.inference.pipeline import Workers
 from earmark.inference.stitching import WindowPlan
 from earmark.inference.system import SystemRecogniser
 from earmark.model.bundle import Bundle, describe
-from earmark.tuning import untuned
+from earmark.tuning.rules import untuned
 
 NAMES = ("dog", "rain", "siren")
 AT = (2, 2, 2)
