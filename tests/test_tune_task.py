@@ -217,6 +217,25 @@ def log_loss(model: Path, given: Scenes) -> float:
     return sum(loss) / len(loss)
 
 
+def test_a_class_that_nothing_has_keeps_its_rule_under_one_rule(
+    copied: Path, held_out: Scenes
+) -> None:
+    edited(copied, one_rule=True, average="micro", calibrate=False)
+    before = read_description(copied)
+    of_one = before.class_names[0]
+    lines = held_out.strong.read_text().splitlines()
+    table = copied.parent / "of_one.tsv"
+    table.write_text("\n".join([lines[0], *(line for line in lines if line.endswith(of_one))]))
+    tune(copied, table, audio=held_out.audio, device="cpu")
+    after = read_description(copied)
+    changed = [
+        name
+        for name, was, now in zip(before.class_names, before.decoding, after.decoding, strict=True)
+        if was != now
+    ]
+    assert changed == [of_one]
+
+
 @pytest.mark.slow
 def test_probabilities_are_calibrated(copied: Path, held_out: Scenes) -> None:
     edited(copied, calibrate=False)
@@ -284,6 +303,13 @@ def test_a_bound_needs_recordings_without_events(copied: Path, held_out: Scenes)
     rest = [line for line in lines if not line.startswith(name)]
     table.write_text("\n".join([*rest, f"{name}\t\t\t"]))
     assert "false events per hour on 0.0" in tune(copied, table, **given).note
+    broken = copied.parent / "broken"
+    shutil.copytree(held_out.audio, broken)
+    (broken / name).write_bytes(b"no sound")
+    edited(copied, one_rule=True, average="micro")
+    with pytest.raises(UserError, match="none of those listed without events can be read"):
+        tune(copied, table, **(given | {"audio": broken}))
+    edited(copied, one_rule=False)
     with pytest.raises(UserError, match="a table gives this one a tag"):
         tune(copied, table, negatives=held_out.audio, **given)
     with pytest.raises(UserError, match="--max-false-events-per-hour: "):

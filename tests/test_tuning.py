@@ -652,6 +652,16 @@ def test_one_rule_keeps_tag_thresholds_and_is_for_a_class_that_does_not_occur():
     one, other = tuned_on_events(start, tracks, references, decoding, ONE)
     assert (one.tag_threshold, other.tag_threshold) == (0.3, 0.6)
     assert one.model_copy(update={"tag_threshold": 0.6}) == other
+    # But for a class that has a rule of its own which nothing here speaks against.
+    (alone,) = tuned_on_events(
+        start[:1], [t.of_classes([0]) for t in tracks], references, decoding, ONE
+    )
+    assert tuned_on_events(start, tracks, references, decoding, ONE, kept=[0, 1]) == [
+        alone,
+        start[1],
+    ]
+    nothing = [[] for _ in tracks]
+    assert tuned_on_events(start, tracks, nothing, decoding, ONE, kept=[0, 1]) == start
 
 
 def test_a_bound_raises_the_thresholds_of_classes_above_the_one_rule():

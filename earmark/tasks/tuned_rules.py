@@ -1,7 +1,7 @@
 """Which thresholds a trained model gets, and what it scores with them on what was held out."""
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -55,6 +55,8 @@ class Chosen:
         before: the same of the rules that the model had, where they were to be bettered.
         judged: how sure the scores are, and what is confused; None where there are none.
         calibration: of the probabilities that the rules are for.
+        own: classes, by number, whose rules are those of a model before; they stay so where nothing
+            held out says how they begin and end.
     """
 
     rules: list[ClassDecoding]
@@ -63,6 +65,7 @@ class Chosen:
     before: dict[str, float] = field(default_factory=dict)
     judged: Judged | None = None
     calibration: Calibration = UNCALIBRATED
+    own: Set[int] = frozenset()
 
 
 def choose(
@@ -169,7 +172,8 @@ def choose_untuned(
     as_before = "as they were in the model that it started from, " if earlier else ""
     others = "new class" if earlier else "class"
     note = f"{decoding.threshold} for every {others}, since nothing was held out to tune them on"
-    return Chosen(rules, as_before + note, calibration=_calibration(kept, as_before.strip(", ")))
+    calibration = _calibration(kept, as_before.strip(", "))
+    return Chosen(rules, as_before + note, calibration=calibration, own=(earlier or {}).keys())
 
 
 def choose_on_tags(
@@ -281,7 +285,8 @@ def choose_on_tags(
         )
     else:
         note += "; frame thresholds and the rest are as they were, without times to tune them on"
-    return Chosen(rules, note, scores, before, judged, calibration)
+    theirs = kept.keys() & earlier.keys() if own is None else set(range(len(rules)))
+    return Chosen(rules, note, scores, before, judged, calibration, theirs)
 
 
 def choose_on_events(
@@ -329,6 +334,12 @@ def choose_on_events(
         raise UserError(f"no recording can be read of {held.timed_described}")
     if held.negatives and not negatives:
         raise UserError("no recording can be read of those that hold none of the classes")
+    bounded = tuning.max_false_events_per_hour is not None
+    if bounded and not negatives and all(references.values()):
+        raise UserError(
+            "tuning.max_false_events_per_hour needs held-out recordings that hold none of the "
+            "classes, and none of those listed without events can be read"
+        )
     calibration = before.calibration
     if tracks and tuning.calibrate:
         calibration = _calibrated_on_events(
@@ -355,6 +366,7 @@ def choose_on_events(
                 decoding,
                 tuning,
                 list(of_negatives.values()),
+                [place for place, k in enumerate(told) if k in before.own],
             )
     note, judged = before.note, before.judged
     scores: dict[str, float] = {}

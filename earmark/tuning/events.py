@@ -1,6 +1,6 @@
 """Decoding rules per class whose events score best on validation data."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import replace
 
 from earmark.config import ClassDecoding, DecodingSettings, TuningSettings
@@ -19,6 +19,7 @@ def tuned_on_events(
     settings: DecodingSettings,
     tuning: TuningSettings,
     negatives: Sequence[ScoreTrack] = (),
+    kept: Collection[int] = (),
 ) -> list[ClassDecoding]:
     """Rules whose events score best, whatever in a rule decides on them.
 
@@ -49,6 +50,7 @@ def tuned_on_events(
     Where ``tuning`` asks for one rule, each recording counts once for every class, as if there
     were one class alone, and all have the best rule of that but for their tag thresholds; the
     rule that came is then the first class's. A bound then only raises the thresholds of classes.
+    Classes that are ``kept`` and don't occur have no part in it.
 
     Args:
         rules: what to beat; their tag thresholds stay.
@@ -58,14 +60,17 @@ def tuned_on_events(
         tuning: what "best" means, and segments and collars.
         negatives: of further recordings, which hold none of the classes; they count for nothing
             but the bound, and with them there need be no ``tracks``.
+        kept: classes, by their number, that keep their rule where they don't occur, also where all
+            others get one.
     """
     if tuning.shares_one_rule and tracks:
-        alike = _one_rule(rules, tracks, references, settings, tuning)
-        if tuning.max_false_events_per_hour is None:
+        alike = _one_rule(rules, tracks, references, settings, tuning, kept)
+        quiet = [t for t, events in zip(tracks, references, strict=True) if not events]
+        quiet += negatives
+        if tuning.max_false_events_per_hour is None or not quiet:
             return alike
         # From the rule that all share each class departs as far as it must.
-        quiet = [t for t, events in zip(tracks, references, strict=True) if not events]
-        return tuned_on_events(alike, [], [], settings, tuning, [*quiet, *negatives])
+        return tuned_on_events(alike, [], [], settings, tuning, quiet)
     axis = Axis(tracks, references, tuning, negatives)
     classes = [ClassOnAxis(axis, k, rule, settings) for k, rule in enumerate(rules)]
     if tuning.target in ("psds1", "psds2"):
@@ -93,20 +98,28 @@ def _one_rule(
     references: Sequence[Sequence[Event]],
     settings: DecodingSettings,
     tuning: TuningSettings,
+    kept: Collection[int],
 ) -> list[ClassDecoding]:
     """The best rule of all classes together, with the tag thresholds that they had."""
-    names = tracks[0].class_names
-    one = names[:1]
-    columns = [track.of_classes([k]) for k in range(len(names)) for track in tracks]
+    occurring = {event.label for events in references for event in events}
+    every = list(enumerate(tracks[0].class_names))
+    pooled = {k: name for k, name in every if k not in kept or name in occurring}
+    if not pooled:
+        return list(rules)
+    one = tracks[0].class_names[:1]
+    columns = [track.of_classes([k]) for k in pooled for track in tracks]
     (found,) = tuned_on_events(
-        rules[:1],
+        [rules[min(pooled)]],
         [replace(column, class_names=one) for column in columns],
         [
             [replace(event, label=one[0]) for event in events if event.label == name]
-            for name in names
+            for name in pooled.values()
             for events in references
         ],
         settings,
         tuning.model_copy(update={"one_rule": False, "max_false_events_per_hour": None}),
     )
-    return [found.model_copy(update={"tag_threshold": rule.tag_threshold}) for rule in rules]
+    return [
+        found.model_copy(update={"tag_threshold": rule.tag_threshold}) if k in pooled else rule
+        for k, rule in enumerate(rules)
+    ]
