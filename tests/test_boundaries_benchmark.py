@@ -30,6 +30,7 @@ def test_both_systems_hear_the_same_and_are_tuned_alike() -> None:
     assert paper.tuning.average == ours.tuning.average
     of_the_paper = next(iter(systems(boundaries.PAPER, {}).values()))
     assert paper.network == of_the_paper.network
+    assert paper.training.epochs == ours.training.epochs
 
 
 @pytest.mark.parametrize("collar", [0.05, 1.0])
@@ -47,7 +48,7 @@ def test_counts_add_up_to_the_scores(model: Path, held_out: Scenes, collar: floa
 
 def _results(folder: Path, system: str, runs: list[dict[str, Any]]) -> None:
     for seed, counts in enumerate(runs):
-        text = json.dumps({"recordings": ["a", "b", "c"], **counts})
+        text = json.dumps({"recordings": ["a", "b", "c"], "seconds": 60 * seed + 60, **counts})
         (folder / f"{system}-{seed}.json").write_text(text)
 
 
@@ -58,6 +59,7 @@ def test_a_row_is_of_all_seeds_and_the_last_says_how_they_differ(tmp_path: Path)
     good = {"tp": [2, 2, 2], "fp": [0, 0, 0], "fn": [0, 0, 0]}
     poor = {"tp": [1, 2, 2], "fp": [0, 0, 0], "fn": [1, 0, 0]}
     _results(tmp_path, ours, [good, poor])
+    assert boundaries.table(PLAN, tmp_path).splitlines()[3].endswith("| 2 min |")
     lines = [line.split("|")[1:4] for line in boundaries.table(PLAN, tmp_path).splitlines()[2:]]
     assert [(name.strip(), seeds.strip()) for name, _, seeds in lines] == [
         (paper, "0.500"),
