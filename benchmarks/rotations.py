@@ -1,17 +1,16 @@
-"""Systems compared over all five rotations of the test fold, with intervals by source clips.
+"""Systems compared over all five rotations of the test fold, with intervals by source recordings.
 
     python -m benchmarks.rotations --data DATA --out build/rotations --page RESULTS.md
 
 mixes the scenes of ``benchmarks/b1.toml`` five times, a fold of ESC-10 as the test each time and
 the one before it for validation, trains each of its systems with several seeds on each, and
-counts right and wrong in every test scene. Intervals are of draws of the source clips, of all
-folds together, which bring their scenes along. It goes on where it was stopped
-(``benchmarks/kept.py``), and several of it share the work.
+counts right and wrong in every test scene. Intervals are of draws of the source recordings, of all
+folds together, which bring their scenes along; seeds are not in them. It goes on where it was
+stopped (``benchmarks/kept.py``), and several of it share the work.
 """
 
 import argparse
 import csv
-import math
 import os
 import shutil
 import tomllib
@@ -142,41 +141,51 @@ def runs_of(results: Path, system: str) -> Runs:
 
 
 def scores(runs: Runs, weights: Mapping[int, NDArray[np.int64]]) -> NDArray[np.float64]:
-    """Tagging F1, segment F1 and error rate, pooled over the runs."""
-    total = np.sum([weights[fold] @ counts for (fold, _), counts in runs.items()], axis=0)
-    tag_tp, tag_fp, tag_fn, tp, fp, fn, errors = total.astype(np.float64)
+    """Tagging F1, segment F1 and error rate, pooled over folds; of each the mean of its seeds."""
+    of_folds: dict[int, list[NDArray[np.int64]]] = {}
+    for (fold, _), counts in runs.items():
+        of_folds.setdefault(fold, []).append(weights[fold] @ counts)
+    total = np.sum([np.mean(of_fold, axis=0) for of_fold in of_folds.values()], axis=0)
+    tag_tp, tag_fp, tag_fn, tp, fp, fn, errors = total
     f1 = 2 * tag_tp / (2 * tag_tp + tag_fp + tag_fn), 2 * tp / (2 * tp + fp + fn)
     return np.array([*f1, errors / (tp + fn)])
+
+
+def recording_of(source: str) -> str:
+    """What a clip of ESC-10 was cut from: its name is the fold, the recording and the take."""
+    stem = Path(source).stem
+    return stem.rpartition("-")[0] or stem
 
 
 def drawn(
     out: Path, folds: Iterable[int]
 ) -> Callable[[np.random.Generator], dict[int, NDArray[np.int64]]]:
-    """Draws of the source clips of folds: how often each test scene is there by them.
+    """Draws of the source recordings of folds: how much each test scene counts by them.
 
-    A scene is there as often as its sources are on average, in whole numbers of a common part.
+    A scene counts once, and by as much more or less as each of its recordings is drawn more than
+    once or not at all. What a recording adds to the sums over scenes then comes and goes with it,
+    whatever else sounds in these; were a scene to count by the mean of its recordings, each would
+    add a part of that alone, and the intervals would be too narrow.
     """
-    sources: dict[int, list[str]] = {}
-    scenes: dict[int, list[list[str]]] = {}
+    recordings: dict[int, list[str]] = {}
+    scenes: dict[int, list[set[str]]] = {}
     for fold in folds:
         folder = out / f"fold-{fold}" / "test"
-        rows = [row.filename for row in read_labels(folder / "strong.tsv").rows]
+        of_scene: dict[str, set[str]] = {
+            row.filename: set() for row in read_labels(folder / "strong.tsv").rows
+        }
         with open(folder / "sources.tsv", encoding="utf-8", newline="") as table:
-            listed = list(csv.DictReader(table, delimiter="\t"))
-        sources[fold] = sorted({row["source"] for row in listed})
-        scenes[fold] = [
-            [row["source"] for row in listed if row["filename"] == name] for name in rows
-        ]
-    parts = math.lcm(*(len(own) for of_fold in scenes.values() for own in of_fold))
-    every = [(fold, source) for fold, of in sources.items() for source in of]
+            for row in csv.DictReader(table, delimiter="\t"):
+                of_scene[row["filename"]].add(recording_of(row["source"]))
+        scenes[fold] = list(of_scene.values())
+        recordings[fold] = sorted(set().union(*scenes[fold]))
+    every = [(fold, recording) for fold, of in recordings.items() for recording in of]
 
     def draw(rng: np.random.Generator) -> dict[int, NDArray[np.int64]]:
         times = np.bincount(rng.integers(len(every), size=len(every)), minlength=len(every))
-        of_source = dict(zip(every, times.tolist(), strict=True))
+        more = dict(zip(every, (times - 1).tolist(), strict=True))
         return {
-            fold: np.array(
-                [sum(of_source[fold, s] for s in own) * (parts // len(own)) for own in of_fold]
-            )
+            fold: np.array([1 + sum(more[fold, name] for name in own) for own in of_fold])
             for fold, of_fold in scenes.items()
         }
 

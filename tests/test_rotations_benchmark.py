@@ -1,6 +1,5 @@
 """Rotated folds never meet, and counts and draws are what their names say."""
 
-import csv
 import json
 import shutil
 import tomllib
@@ -99,23 +98,49 @@ def out(held_out: Scenes, tmp_path: Path) -> Path:
     return tmp_path
 
 
-def test_a_scene_is_there_as_often_as_its_sources_are_drawn(out: Path) -> None:
-    draw = rotations.drawn(out, range(1, 6))
-    weights = [draw(np.random.default_rng(seed)) for seed in range(400)]
-    with open(out / "fold-1" / "test" / "sources.tsv", encoding="utf-8", newline="") as table:
-        rows = list(csv.DictReader(table, delimiter="\t"))
-    names = [row.filename for row in read_labels(out / "fold-1" / "test" / "strong.tsv").rows]
-    # Each equally often in the end, and of a draw as often as its sources are on average.
-    means = np.mean([w[1] for w in weights], axis=0)
-    assert means == pytest.approx(np.full(len(names), means.mean()), rel=0.3)
-    sources = {row["source"] for row in rows}
-    # All scenes of one source alone move together.
-    alone = {name: [r["source"] for r in rows if r["filename"] == name] for name in names}
-    assert any(len(set(own)) == 1 for own in alone.values())
-    for source in sources:
-        same = [names.index(name) for name, of in alone.items() if of == [source]]
-        for of_draw in weights:
-            assert len({int(of_draw[1][scene]) for scene in same}) <= 1
+def scenes_of_recordings(folder: Path, of_scenes: list[list[int]]) -> None:
+    """A test part, of the recordings that are in each scene."""
+    (folder / "test").mkdir(parents=True)
+    names = [f"{number}.flac" for number in range(len(of_scenes))]
+    rows = [f"{name}\t0\t1\tdog" for name in names]
+    strong = "\n".join(["filename\tonset\toffset\tevent_label", *rows])
+    (folder / "test" / "strong.tsv").write_text(strong)
+    rows = [
+        f"{name}\tdog/1-{recording}-{take}.ogg"
+        for name, recordings in zip(names, of_scenes, strict=True)
+        for recording in recordings
+        for take in "AB"
+    ]
+    (folder / "test" / "sources.tsv").write_text("\n".join(["filename\tsource", *rows]))
+
+
+def test_takes_of_a_recording_are_drawn_together(tmp_path: Path) -> None:
+    scenes_of_recordings(tmp_path / "fold-1", [[1], [2], [1, 2]])
+    draw = rotations.drawn(tmp_path, [1])
+    found = {tuple(draw(np.random.default_rng(seed))[1].tolist()) for seed in range(50)}
+    assert found == {(2, 0, 1), (0, 2, 1), (1, 1, 1)}
+
+
+def test_draws_spread_as_totals_over_other_recordings_would(tmp_path: Path) -> None:
+    rng = np.random.default_rng(1)
+    of_scenes = [
+        rng.choice(60, size=rng.integers(1, 5), replace=False).tolist() for _ in range(500)
+    ]
+    scenes_of_recordings(tmp_path / "fold-1", of_scenes)
+    draw = rotations.drawn(tmp_path, [1])
+    # What is right in a scene: so much of each recording, and some chance.
+    member = np.zeros((500, 60))
+    for scene, own in enumerate(of_scenes):
+        member[scene, own] = 1.0
+    worlds = [member @ rng.normal(0.7, 0.25, 60) + rng.normal(0, 0.3, 500) for _ in range(40)]
+    true = np.std([world.sum() for world in worlds], ddof=1)
+    weights = np.array([draw(rng)[1] for _ in range(300)])
+    spreads = []
+    for world in worlds:
+        # Of a ratio, as all scores are: what each scene has more than its share.
+        apart = world - member.sum(axis=1) * world.sum() / member.sum()
+        spreads.append(np.std(weights @ apart))
+    assert 0.75 * true < np.mean(spreads) < 1.4 * true
 
 
 def test_the_table_says_how_systems_differ(out: Path) -> None:
@@ -157,7 +182,7 @@ def both(out: Path) -> dict[str, rotations.Runs]:
     return {system: rotations.runs_of(out / "results", system) for system in ("poor", "good")}
 
 
-def test_scores_are_of_all_runs_together() -> None:
+def test_scores_are_of_all_folds_together_however_many_seeds_they_have() -> None:
     runs = {
         (1, 0): np.array([[1, 0, 1, 2, 1, 0, 1], [1, 1, 0, 0, 0, 3, 3]]),
         (2, 0): np.array([[4, 0, 0, 1, 1, 1, 2]]),
@@ -165,3 +190,4 @@ def test_scores_are_of_all_runs_together() -> None:
     weights = {1: np.array([2, 0]), 2: np.array([1])}
     found = rotations.scores(runs, weights)
     assert found.tolist() == [12 / 14, 10 / (10 + 3 + 1), 4 / 6]
+    assert rotations.scores({**runs, (1, 1): runs[1, 0]}, weights).tolist() == found.tolist()
