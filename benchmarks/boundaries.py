@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from benchmarks.accuracy import HERE, train
 from benchmarks.kept import add_option, keep, kept, made
 from benchmarks.pages import check, tell
+from benchmarks.rotations import settings_of
 from earmark import recipes
 from earmark.config import parse_assignments
 from earmark.formats.labels import read_labels
@@ -97,6 +98,13 @@ def scored(
     return counts | {"seconds": training_seconds(model)}
 
 
+def of(plan: Mapping[str, Any], data: Path, system: str) -> list[object]:
+    """What a result is of: settings, and tables."""
+    settings = settings_of(systems(plan)[system])
+    tables = (data / plan["tables"][name] for name in ("train", "validation", "test"))
+    return [*settings, *settings.values(), *tables]
+
+
 def table(plan: Mapping[str, Any], results: Path) -> str:
     """A row for each system, and one for how they differ; pooled over the seeds."""
     runs: dict[str, NDArray[np.int64]] = {}
@@ -151,7 +159,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     for seed in range(arguments.seeds):
         for system in systems(plan):
             make = partial(scored, plan, Path(arguments.data), arguments.out, system, seed)
-            keep(arguments.results, f"{system}-{seed}", make)
+            keep(
+                arguments.results, f"{system}-{seed}", make, of(plan, Path(arguments.data), system)
+            )
     head = f"`python -m benchmarks.boundaries ...`; {made(arguments.results)}."
     tell(arguments.page, "boundaries", f"{head}\n\n{table(plan, arguments.results)}")
 

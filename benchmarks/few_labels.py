@@ -29,8 +29,9 @@ from benchmarks.accuracy import HERE, options
 from benchmarks.accuracy import run as run_command
 from benchmarks.kept import HOME, add_option, keep, kept, made
 from benchmarks.pages import check, tell
-from benchmarks.rotations import COUNTS, counted, scores
+from benchmarks.rotations import COUNTS, counted, scores, settings_of
 from earmark.formats.labels import read_labels
+from earmark.tasks.training_start import read_start
 
 
 def some_labels(table: Path, clips: int, seed: int, out: Path) -> Path:
@@ -61,6 +62,13 @@ def scored(
     words += ["--resume", "--seed", str(seed), *options(dict(settings))]
     run_command(words, out / "model" / "model.json")
     return counted(out / "model", test)
+
+
+def of(settings: Mapping[str, Any], learnt: Path, test: Path) -> list[object]:
+    """What a result is of: settings, scenes, and the model that it started from."""
+    own = settings_of(settings)
+    start = [read_start(Path(settings["from"])).digest] if "from" in settings else []
+    return [*own, *own.values(), learnt / "weak.tsv", test / "strong.tsv", *start]
 
 
 def table(plan: Mapping[str, Any], results: Path) -> str:
@@ -128,7 +136,8 @@ def main(argv: Sequence[str] | None = None) -> None:
                 if system in arguments.systems:
                     name = f"{system}-{clips}-{seed}"
                     out = arguments.out / name
-                    keep(results, name, partial(scored, own, learnt, test, out, clips, seed))
+                    make = partial(scored, own, learnt, test, out, clips, seed)
+                    keep(results, name, make, of(own, learnt, test))
     head = f"`python -m benchmarks.few_labels ...`; {made(results)}."
     tell(arguments.page, section, f"{head}\n\n{table(plan, results)}")
 

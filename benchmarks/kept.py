@@ -5,18 +5,24 @@ where others were stopped. Delete them, or name another folder, to make them ane
 """
 
 import argparse
+import hashlib
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from filelock import FileLock, Timeout
 
 from benchmarks.pages import made_on
+from earmark.config import Settings
+from earmark.formats.tables import digest
 
 HOME = Path(__file__).with_name("results")
 MADE = "made"
 """Of a result: the date, the commit and the machine."""
+
+OF = "of"
+"""Of a result: the SHA-256 of what it is of; the first ones have none."""
 
 
 def add_option(parser: argparse.ArgumentParser, benchmark: str | None = None) -> None:
@@ -30,8 +36,18 @@ def add_option(parser: argparse.ArgumentParser, benchmark: str | None = None) ->
     )
 
 
-def keep(folder: Path, name: str, make: Callable[[], Mapping[str, Any]]) -> None:
-    """Makes a result, unless it is there or another process is at it."""
+def keep(
+    folder: Path,
+    name: str,
+    make: Callable[[], Mapping[str, Any]],
+    of: Sequence[object] = (),
+) -> None:
+    """Makes a result, unless it is there or another process is at it.
+
+    One that is there must be ``of`` the same: settings, where they differ from the defaults, files,
+    by their contents, and what else JSON can say.
+    """
+    known = _digest(of) if of else None
     locks = folder / ".locks"
     locks.mkdir(parents=True, exist_ok=True)
     lock = FileLock(locks / name)
@@ -42,11 +58,30 @@ def keep(folder: Path, name: str, make: Callable[[], Mapping[str, Any]]) -> None
     with lock:
         path = folder / f"{name}.json"
         if not path.exists():
-            found = {**make(), MADE: made_on()}
+            found = {**make(), MADE: made_on()} | ({OF: known} if known else {})
             text = json.dumps(found, separators=(",", ":"))
             partial = path.with_suffix(".part")
             partial.write_text(text + "\n", encoding="utf-8")
             partial.replace(path)
+        elif known is not None:
+            was = json.loads(path.read_text(encoding="utf-8")).get(OF, known)
+            if was != known:
+                raise SystemExit(
+                    f"{path} is of other settings or recordings than these; delete it, or name "
+                    "another folder with --results"
+                )
+
+
+def _digest(of: Sequence[object]) -> str:
+    def plain(part: object) -> object:
+        if isinstance(part, Path):
+            return digest(part)
+        if isinstance(part, Settings):
+            return part.model_dump(mode="json", exclude_defaults=True)
+        return part
+
+    parts = json.dumps([plain(part) for part in of], sort_keys=True)
+    return hashlib.sha256(parts.encode()).hexdigest()
 
 
 def kept(folder: Path, name: str) -> dict[tuple[int, ...], dict[str, Any]]:

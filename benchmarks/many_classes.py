@@ -21,7 +21,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.accuracy import HERE, make_scenes
-from benchmarks.few_labels import scored, systems
+from benchmarks.few_labels import of, scored, systems
 from benchmarks.kept import add_option, keep, kept, made
 from benchmarks.pages import check, tell
 from benchmarks.rotations import COUNTS, scores
@@ -90,7 +90,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     for seed in range(arguments.seeds):
         for name in arguments.systems:
             make = partial(trained, every[name], out, f"{name}-{seed}", seed)
-            keep(results, f"{name}-{seed}", make)
+            keep(results, f"{name}-{seed}", make, of(every[name], out / "train", out / "test"))
     head = f"`python -m benchmarks.many_classes ...`; {made(results)}."
     tell(arguments.page, "many-classes", f"{head}\n\n{table(list(every), results)}")
 

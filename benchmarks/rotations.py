@@ -104,6 +104,12 @@ def scored(
     return counted(model, folder / "test") | {"seconds": training_seconds(model)}
 
 
+def of(plan: Mapping[str, Any], fold: int, system: str) -> list[object]:
+    """What a result is of: settings, and how scenes are mixed."""
+    settings = settings_of(plan["rotations"][system])
+    return [*settings, *settings.values(), plan["scenes"], rotated(plan, fold)["sets"]]
+
+
 def settings_of(rotation: Mapping[str, Any]) -> dict[str, Settings]:
     """What a system trains, by recipe."""
     return systems(rotation["recipe"], parse_assignments(rotation.get("set", [])))
@@ -268,7 +274,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         for fold in arguments.folds or range(1, FOLDS + 1):
             for system in arguments.systems or plan["rotations"]:
                 make = partial(scored, plan, data, out, fold, system, seed)
-                keep(results, f"{system}-{fold}-{seed}", make)
+                keep(results, f"{system}-{fold}-{seed}", make, of(plan, fold, system))
     head = f"`python -m benchmarks.rotations ...`; {made(results)}."
     runs = {system: found for system in plan["rotations"] if (found := runs_of(results, system))}
     for fold in {fold for found in runs.values() for fold, _ in found}:

@@ -14,7 +14,7 @@ import math
 import time
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -62,7 +62,8 @@ class Ideas:
         bootstrap: how much of a tag is what the network itself says.
         focal: the power by which what is known already weighs less.
         mix_style: the Beta distribution by which means and deviations of maps are exchanged.
-        teacher: the weight of the frames that the averaged network hears in the unchanged clip.
+        teacher: the weight of frames that the averaged network labels all along, beside what those
+            of the network before weigh.
         pcen: whether energies are normalised by what went before in each band.
         weight_decay: of AdamW.
         learned_pooling: whether each class learns between mean and largest frame.
@@ -281,13 +282,15 @@ def train(settings: Settings, ideas: Ideas, clips: Clips, seed: int) -> Network:
         turned, truth = augment.turned(torch.cat([plain, truth], dim=2), None).split(
             [plain.shape[2], truth.shape[2]], dim=2
         )
-        heard = None
+        heard, teacher, weigh = None, course.teacher, FRAMES_WEIGH
+        if ideas.teacher and course.averaged is not None:
+            part = done / steps
+            teacher = course.averaged if part > 0.3 else None
+            weigh *= ideas.teacher * min(1.0, (part - 0.3) / 0.2)
         if ideas.told:
             heard = nn.functional.max_pool1d(truth.mT, to_one, ceil_mode=True).mT
-        elif course.teacher is not None:
-            heard = frame_labels(
-                course.teacher, turned, None, told, to_one=to_one, precision=_precision()
-            )
+        elif teacher is not None:
+            heard = frame_labels(teacher, turned, None, told, to_one=to_one, precision=_precision())
         frames = None
         if heard is None:
             features, given, _ = augment(turned, None, told)
@@ -300,13 +303,7 @@ def train(settings: Settings, ideas: Ideas, clips: Clips, seed: int) -> Network:
             output = network(features)
         loss = loss_of(ideas, output, given)
         if frames is not None:
-            loss = loss + FRAMES_WEIGH * frame_loss(output.frame_logits, frames)
-        part = done / steps
-        if ideas.teacher and course.averaged is not None and part > 0.3:
-            with torch.no_grad(), autocast():
-                heard = course.averaged(features).frame_probabilities * given[:, None]
-            apart = nn.functional.binary_cross_entropy_with_logits(output.frame_logits, heard)
-            loss = loss + ideas.teacher * min(1.0, (part - 0.3) / 0.2) * apart
+            loss = loss + weigh * frame_loss(output.frame_logits, frames)
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -373,6 +370,17 @@ def scored(plan: Mapping[str, Any], name: str, seed: int, folder: Path) -> dict[
     return found
 
 
+def of(plan: Mapping[str, Any], name: str, folder: Path) -> list[object]:
+    """What a row is of: settings, ideas, and scenes."""
+    settings, ideas = row_of(plan, name)
+    return [
+        settings,
+        asdict(ideas),
+        folder / "train" / "weak.tsv",
+        folder / "validation" / "strong.tsv",
+    ]
+
+
 def table(plan: Mapping[str, Any], results: Path) -> str:
     """The rows that are done, a line each, the base first."""
     head = ["change", "seeds", "tags", "segments", "weights", "CPU minutes"]
@@ -405,11 +413,13 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--page", type=Path)
     arguments = parser.parse_args(argv)
     check(arguments.page, "search")
+    if arguments.seeds and not (arguments.scenes / "train" / "weak.tsv").exists():
+        parser.error(f"{arguments.scenes} holds no scenes: benchmarks.rotations mixes them")
     keep_freed_memory()
     for seed in range(arguments.seeds):
         for name in arguments.rows or plan["rows"]:
             make = partial(scored, plan, name, seed, arguments.scenes)
-            keep(arguments.results, f"{name}-{seed}", make)
+            keep(arguments.results, f"{name}-{seed}", make, of(plan, name, arguments.scenes))
     head = f"`python -m benchmarks.search build/rotations/fold-5 ...`; {made(arguments.results)}."
     tell(arguments.page, "search", f"{head}\n\n{table(plan, arguments.results)}")
 

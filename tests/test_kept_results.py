@@ -6,7 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from benchmarks import kept
+from earmark.config import Settings, merge, settings_from
 
 
 def test_a_result_is_made_once_and_by_one_process(tmp_path: Path) -> None:
@@ -42,6 +45,25 @@ def test_a_name_has_its_own_results_alone(tmp_path: Path) -> None:
     assert list(kept.kept(tmp_path, "a")) == [(2, 0), (10, 0)]
     assert list(kept.kept(tmp_path, "a-b")) == [(2, 0)]
     assert list(kept.kept(tmp_path, "b")) == []
+
+
+def test_what_is_of_other_settings_or_files_is_not_taken_for_the_same(tmp_path: Path) -> None:
+    table = tmp_path / "table.tsv"
+    table.write_text("a")
+    settings = Settings()
+    kept.keep(tmp_path, "a-0", dict, [settings, table, "a"])
+    kept.keep(tmp_path, "a-0", dict, [Settings(), table, "a"])
+    kept.keep(tmp_path, "a-0", dict)
+    other = merge(settings.model_dump(), {"training": {"epochs": 99}})
+    for differs in ([settings_from(other), table, "a"], [settings, table, "b"]):
+        with pytest.raises(SystemExit, match=r"a-0\.json is of other settings or recordings"):
+            kept.keep(tmp_path, "a-0", dict, differs)
+    table.write_text("b")
+    with pytest.raises(SystemExit, match="delete it, or name another folder"):
+        kept.keep(tmp_path, "a-0", dict, [settings, table, "a"])
+    # The first ones don't say what they are of.
+    (tmp_path / "b-0.json").write_text("{}")
+    kept.keep(tmp_path, "b-0", dict, ["anything"])
 
 
 def test_a_page_says_what_its_results_were_made_on(tmp_path: Path) -> None:

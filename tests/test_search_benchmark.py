@@ -101,3 +101,6 @@ def test_a_misspelt_row_is_told_before_any_work(capsys: pytest.CaptureFixture[st
     with pytest.raises(SystemExit):
         search.main(["scenes", "--rows", "no shfit"])
     assert "invalid choice: 'no shfit'" in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        search.main(["nowhere"])
+    assert "nowhere holds no scenes" in capsys.readouterr().err
