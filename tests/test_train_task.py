@@ -18,6 +18,7 @@ from earmark.calibration import moved_threshold
 from earmark.config import LogitLine
 from earmark.errors import UserError
 from earmark.model.bundle import read_description
+from earmark.tasks import training_run
 from earmark.tasks.training import train
 from earmark.tasks.training_data import gather
 
@@ -102,7 +103,6 @@ def test_two_at_once_in_one_folder_are_refused(
     clips: Scenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As of a job that was started twice: the second is refused, the first goes on."""
-    from earmark.tasks import training_run
 
     given = training_run.train_epoch
     refused = []
@@ -231,12 +231,18 @@ def test_a_killed_process_goes_on_exactly(model: Path, clips: Scenes, tmp_path: 
     assert same(model, tmp_path / "m")
 
 
-def test_an_existing_training_is_not_overwritten(model: Path, clips: Scenes) -> None:
+def test_an_existing_training_is_not_overwritten(
+    model: Path, clips: Scenes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     before = (model / "model.json").read_bytes()
     with pytest.raises(UserError, match="--resume"):
         train(clips.weak, audio=clips.audio, out=model, set=TINY)
     with pytest.raises(UserError, match="these differ"):
         train(clips.weak, audio=clips.audio, out=model, set=TINY, seed=1, resume=True)
+    with monkeypatch.context() as patch:
+        patch.setattr(training_run, "version", lambda _: "99.0")
+        with pytest.raises(UserError, match="version of earmark"):
+            train(clips.weak, audio=clips.audio, out=model, set=TINY, device="cpu", resume=True)
     report = train(clips.weak, audio=clips.audio, out=model, set=TINY, device="cpu", resume=True)
     assert report.model == model
     assert (model / "model.json").read_bytes() == before

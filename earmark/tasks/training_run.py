@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -221,6 +222,7 @@ class TrainingRun:
             ]
 
         what = [
+            version("earmark"),
             self.settings.model_dump(mode="json"),
             self.seed,
             self.precision,
