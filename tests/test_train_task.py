@@ -103,7 +103,6 @@ def test_two_at_once_in_one_folder_are_refused(
     clips: Scenes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As of a job that was started twice: the second is refused, the first goes on."""
-
     given = training_run.train_epoch
     refused = []
 
