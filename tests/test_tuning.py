@@ -17,7 +17,7 @@ from earmark.metrics.segments import segment_scores
 from earmark.metrics.tagging import tagging_scores
 from earmark.scores import ScoreTrack
 from earmark.timeline import FrameClock
-from earmark.tuning import candidates
+from earmark.tuning import candidates, choice
 from earmark.tuning.axis import Axis
 from earmark.tuning.candidates import Candidates, ClassOnAxis, Segments
 from earmark.tuning.events import tuned_on_events
@@ -490,7 +490,7 @@ def test_false_events_stay_within_the_bound(seed, how, decoding, most, beside, p
 
 
 def test_the_bound_costs_no_more_than_it_must():
-    """The best of those that give so many each, by trying every number."""
+    """The best that two classes can give together, by trying every pair of candidates."""
     tracks, references = validation(5, gated=False, clips=6)
     negatives = quiet_recordings(6, clips=6)
     hours = sum(track.end_seconds for track in negatives) / 3600
@@ -506,25 +506,38 @@ def test_the_bound_costs_no_more_than_it_must():
                 ClassOnAxis(axis, k, rule, DecodingSettings()).candidates()
                 for k, rule in enumerate(rules)
             ]
-            best = None
-            for each in range(200):
-                chosen = []
-                for of in of_classes:
-                    above, below = of.ratio()
-                    f1 = np.where(np.array(of.false) <= each, above / np.maximum(below, 1), -1)
-                    chosen.append(of.rules[int(f1.argmax())])
-                if sum(false_events(chosen, negatives, DecodingSettings())) <= most:
-                    best = chosen
+            ratios = [of.ratio() for of in of_classes]
+            both = [
+                (np.array(of.false), above / np.maximum(below, 1))
+                for of, (above, below) in zip(of_classes, ratios, strict=True)
+            ]
+            fits = both[0][0][:, None] + both[1][0] <= most
+            best = np.where(fits, both[0][1][:, None] + both[1][1], -1).max() / 2
             found = tuned_on_events(rules, tracks, references, DecodingSettings(), how, negatives)
+            assert sum(false_events(found, negatives, DecodingSettings())) <= most
             value = value_of(found, tracks, references, DecodingSettings(), how)
-            assert value == pytest.approx(
-                value_of(best, tracks, references, DecodingSettings(), how)
-            )
+            assert value == pytest.approx(best)
             costs.append(value)
         unbounded = tuned_on_events(rules, tracks, references, DecodingSettings(), TuningSettings())
     assert costs == sorted(costs)
     value = value_of(unbounded, tracks, references, DecodingSettings(), TuningSettings())
     assert costs[0] < costs[-1] <= value + 0.05
+
+
+def test_a_high_bound_is_kept_in_coarser_steps(monkeypatch):
+    tracks, references = validation(5, gated=False, clips=6)
+    negatives = quiet_recordings(6, clips=6)
+    hours = sum(track.end_seconds for track in negatives) / 3600
+    few(monkeypatch)
+    values = []
+    for steps in (1000, 4):
+        monkeypatch.setattr(choice, "STEPS", steps)
+        how = TuningSettings(max_false_events_per_hour=14.5 / hours)
+        rules = untuned(2, DecodingSettings())
+        found = tuned_on_events(rules, tracks, references, DecodingSettings(), how, negatives)
+        assert 0 < sum(false_events(found, negatives, DecodingSettings())) <= 14
+        values.append(value_of(found, tracks, references, DecodingSettings(), how))
+    assert values[1] <= values[0]
 
 
 def test_negatives_count_for_the_bound_alone():

@@ -100,8 +100,11 @@ class ClassOnAxis:
             return axis.boxes(scores, half, rule.merge_ratio, rule.merge_difference)
         return scores.astype(np.float64)
 
-    def candidates(self) -> "Candidates":
-        """What is tried, the rule to beat first, and how each does."""
+    def candidates(self, quieter_only: bool = False) -> "Candidates":
+        """What is tried, the rule to beat first, and how each does.
+
+        With ``quieter_only``, the rule to beat with higher thresholds alone.
+        """
         tuning = self.axis.tuning
         judge = Collars(self) if tuning.target == "event_f1" else Segments(self)
         found = Candidates(self.axis, judge)
@@ -110,7 +113,7 @@ class ClassOnAxis:
             rule = self.own.model_copy(update={"threshold": threshold})
             events = self.axis.joined(*self._times(runs, threshold), rule.max_gap_seconds)
             found.add(rule, _lasting(*events, rule.min_event_seconds))
-        if not self.references:
+        if quieter_only or not self.references:
             return found
         sounding = sum(event.duration_seconds for event in union(self.references))
         share = sounding / float(np.sum(self.axis.frame_stops - self.axis.frame_starts))

@@ -13,6 +13,8 @@ from earmark.scores import ScoreTrack
 from earmark.tuning.axis import Axis
 from earmark.tuning.candidates import Candidates, ClassOnAxis, Segments
 
+STEPS = 1000  # in which a bound on false events is shared among classes
+
 
 def bounded(
     candidates: Sequence[Candidates],
@@ -21,20 +23,64 @@ def bounded(
     most: float,
 ) -> list[int]:
     """The ``best`` candidates or, where these give more than ``most`` false events together, the
-    best of those that give at most so many each, found by bisection."""
+    best of those that give no more than each class may.
+
+    How many that is costs the mean F1 of the classes least. Those of which nothing tells what it
+    costs, since they don't occur, may give their part of ``most``, all as many.
+    """
     if _false_events(candidates, best) <= most:
         return best
-    allowed, too_many = -1, max(max(of_class.false) for of_class in candidates)
-    while too_many - allowed > 1:
-        each = (allowed + too_many) // 2
-        within = [np.flatnonzero(np.array(of.false) <= each).tolist() for of in candidates]
-        found = best_of([of.only(indices) for of, indices in zip(candidates, within, strict=True)])
-        trial = [indices[index] for indices, index in zip(within, found, strict=True)]
-        if _false_events(candidates, trial) <= most:
-            best, allowed = trial, each
-        else:
-            too_many = each
-    return best
+    unknown = [of_class.false for of_class in candidates if not of_class.judge.wanted]
+    each = _alike(unknown, most * len(unknown) / len(candidates))
+    left = most - sum(max(f for f in of_class if f <= each) for of_class in unknown)
+    known = [of_class for of_class in candidates if of_class.judge.wanted]
+    scores = [top / bottom for top, bottom in (of_class.ratio() for of_class in known)]
+    paid = iter(_cheapest(scores, [of_class.false for of_class in known], left))
+    within = [
+        np.flatnonzero(np.array(of.false) <= (next(paid) if of.judge.wanted else each)).tolist()
+        for of in candidates
+    ]
+    found = best_of([of.only(indices) for of, indices in zip(candidates, within, strict=True)])
+    return [indices[index] for indices, index in zip(within, found, strict=True)]
+
+
+def _alike(false: Sequence[Sequence[int]], most: float) -> int:
+    """The largest number that, allowed to each class, gives at most so many together."""
+    numbers = sorted({count for of_class in false for count in of_class})
+    allowed = 0
+    for number in numbers:
+        if sum(max(f for f in of_class if f <= number) for of_class in false) > most:
+            break
+        allowed = number
+    return allowed
+
+
+def _cheapest(
+    worth: Sequence[NDArray[np.float64]], false: Sequence[Sequence[int]], most: float
+) -> list[int]:
+    """How many false events each class may give where its candidates' ``worth`` adds up to most.
+
+    Exact as long as ``most`` is not above ``STEPS``, else to a part of it as small.
+    """
+    step = max(1.0, most / STEPS)
+    counts = [np.ceil(np.array(of_class) / step).astype(np.int64) for of_class in false]
+    # The best of the classes so far with so many steps together, and the last one's share of them.
+    best = np.zeros(int(most / step) + 1)
+    shares = []
+    for value, count in zip(worth, counts, strict=True):
+        added, share = np.full(len(best), -np.inf), np.zeros(len(best), np.int64)
+        for steps in np.unique(count[count < len(best)]).tolist():
+            trial = np.full(len(best), -np.inf)
+            trial[steps:] = best[: len(best) - steps] + value[count == steps].max()
+            share[trial > added] = steps
+            added = np.maximum(added, trial)
+        best = added
+        shares.append(share)
+    left, allowed = len(best) - 1, []
+    for share in reversed(shares):
+        allowed.append(int(share[left] * step + 1e-9))
+        left -= int(share[left])
+    return allowed[::-1]
 
 
 def _false_events(candidates: Sequence[Candidates], chosen: Sequence[int]) -> int:

@@ -41,11 +41,12 @@ def tuned_on_events(
     among these, or the highest precision of a class in which none of them reaches it.
 
     Where ``tuning`` bounds the false events per hour, those of all classes together on recordings
-    without an event: the best rules of those that give at most so many each, the same number for
-    every class, and as high as the bound allows. A rule that gives more may have another
-    threshold, up to one that nothing there exceeds.
+    without an event: the best rules of those that give no more than each class may, which is what
+    costs the classes' mean F1 least. A rule that gives more may have another threshold, up to one
+    that nothing there exceeds.
 
-    A class that does not occur in ``references`` keeps its rule, or the next one within the bound.
+    A class that does not occur in ``references`` keeps its rule, or the next one within its part
+    of the bound, where such classes may all give as many.
 
     Where ``tuning`` asks for one rule, each recording counts once for every class, as if there
     were one class alone, and all have the best rule of that but for their tag thresholds; the
@@ -66,19 +67,21 @@ def tuned_on_events(
     if tuning.shares_one_rule and tracks:
         alike = _one_rule(rules, tracks, references, settings, tuning, kept)
         quiet = [t for t, events in zip(tracks, references, strict=True) if not events]
-        quiet += negatives
-        if tuning.max_false_events_per_hour is None or not quiet:
+        if tuning.max_false_events_per_hour is None or not [*quiet, *negatives]:
             return alike
-        # From the rule that all share each class departs as far as it must.
-        return tuned_on_events(alike, [], [], settings, tuning, quiet)
+        rules = alike
     axis = Axis(tracks, references, tuning, negatives)
     classes = [ClassOnAxis(axis, k, rule, settings) for k, rule in enumerate(rules)]
     if tuning.target in ("psds1", "psds2"):
         parameters = PSDS1 if tuning.target == "psds1" else PSDS2
         classes = best_shapes(classes, tracks, references, parameters)
-    candidates = [of_class.candidates() for of_class in classes]
+    # From the rule that all share each class departs as far as it must.
+    shared = tuning.shares_one_rule and bool(tracks)
+    candidates = [of_class.candidates(quieter_only=shared) for of_class in classes]
 
     def best_of(candidates: Sequence[Candidates]) -> list[int]:
+        if shared:
+            return [0] * len(candidates)
         if tuning.precision is not None:
             return [of_class.most_recalled(tuning.precision) for of_class in candidates]
         if tuning.target == "error_rate":
