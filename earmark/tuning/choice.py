@@ -14,6 +14,7 @@ from earmark.tuning.axis import Axis
 from earmark.tuning.candidates import Candidates, ClassOnAxis, Segments
 
 STEPS = 1000  # in which a bound on false events is shared among classes
+LEAST_F1 = 0.01  # what none has counts as that: there is nothing to lose
 
 
 def bounded(
@@ -25,8 +26,9 @@ def bounded(
     """The ``best`` candidates or, where these give more than ``most`` false events together, the
     best of those that give no more than each class may.
 
-    How many that is costs the mean F1 of the classes least. Those of which nothing tells what it
-    costs, since they don't occur, may give their part of ``most``, all as many.
+    How many that is costs the geometric mean of the classes' F1 least, so that no class is given
+    up for others. Those of which nothing tells what it costs, since they don't occur, may give
+    their part of ``most``, all as many.
     """
     if _false_events(candidates, best) <= most:
         return best
@@ -34,8 +36,9 @@ def bounded(
     each = _alike(unknown, most * len(unknown) / len(candidates))
     left = most - sum(max(f for f in of_class if f <= each) for of_class in unknown)
     known = [of_class for of_class in candidates if of_class.judge.wanted]
-    scores = [top / bottom for top, bottom in (of_class.ratio() for of_class in known)]
-    paid = iter(_cheapest(scores, [of_class.false for of_class in known], left))
+    f1s = [top / bottom for top, bottom in (of_class.ratio() for of_class in known)]
+    worth = [np.log(np.maximum(f1, LEAST_F1)) for f1 in f1s]
+    paid = iter(_cheapest(worth, [of_class.false for of_class in known], left))
     within = [
         np.flatnonzero(np.array(of.false) <= (next(paid) if of.judge.wanted else each)).tolist()
         for of in candidates

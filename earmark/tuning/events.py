@@ -42,8 +42,8 @@ def tuned_on_events(
 
     Where ``tuning`` bounds the false events per hour, those of all classes together on recordings
     without an event: the best rules of those that give no more than each class may, which is what
-    costs the classes' mean F1 least. A rule that gives more may have another threshold, up to one
-    that nothing there exceeds.
+    costs the geometric mean of their F1 least. A rule that gives more may have another threshold,
+    up to one that nothing there exceeds.
 
     A class that does not occur in ``references`` keeps its rule, or the next one within its part
     of the bound, where such classes may all give as many.
