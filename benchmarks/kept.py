@@ -22,7 +22,7 @@ MADE = "made"
 """Of a result: the date, the commit and the machine."""
 
 OF = "of"
-"""Of a result: the SHA-256 of what it is of; the first ones have none."""
+"""Of a result: the SHA-256 of what it is of."""
 
 
 def add_option(parser: argparse.ArgumentParser, benchmark: str | None = None) -> None:
@@ -64,8 +64,7 @@ def keep(
             partial.write_text(text + "\n", encoding="utf-8")
             partial.replace(path)
         elif known is not None:
-            was = json.loads(path.read_text(encoding="utf-8")).get(OF, known)
-            if was != known:
+            if json.loads(path.read_text(encoding="utf-8")).get(OF) != known:
                 raise SystemExit(
                     f"{path} is of other settings or recordings than these; delete it, or name "
                     "another folder with --results"

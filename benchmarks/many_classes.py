@@ -84,6 +84,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     data, out, results = Path(arguments.data).resolve(), arguments.out, arguments.results
     if arguments.seeds:
         of_esc10 = data / plan["sounds"]["table"]
+        if not of_esc10.exists():
+            parser.error(f"{of_esc10} isn't there: --data holds ESC-10 and its table")
         sounds = recordings_as_classes(of_esc10, plan["many"]["classes"], out / "sounds.csv")
         own = {"sounds": {**plan["sounds"], "table": sounds.resolve()}}
         make_scenes({**plan, **own, "sets": plan["many"]["sets"]}, data, out)

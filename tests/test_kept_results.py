@@ -61,9 +61,10 @@ def test_what_is_of_other_settings_or_files_is_not_taken_for_the_same(tmp_path: 
     table.write_text("b")
     with pytest.raises(SystemExit, match="delete it, or name another folder"):
         kept.keep(tmp_path, "a-0", dict, [settings, table, "a"])
-    # The first ones don't say what they are of.
-    (tmp_path / "b-0.json").write_text("{}")
-    kept.keep(tmp_path, "b-0", dict, ["anything"])
+    # What doesn't say what it is of isn't taken for it.
+    kept.keep(tmp_path, "b-0", dict)
+    with pytest.raises(SystemExit, match="b-0"):
+        kept.keep(tmp_path, "b-0", dict, ["anything"])
 
 
 def test_a_page_says_what_its_results_were_made_on(tmp_path: Path) -> None:

@@ -4,6 +4,8 @@ import csv
 import json
 from pathlib import Path
 
+import pytest
+
 from benchmarks import many_classes
 from benchmarks.rotations import COUNTS
 
@@ -19,6 +21,15 @@ def test_each_source_is_a_class_with_all_its_takes(tmp_path: Path) -> None:
     assert len({row["class"] for row in rows}) == 4
     for row in rows:
         assert row["class"] == "Dog bark " + row["file"].removeprefix("dog/").partition("-")[0]
+
+
+def test_recordings_that_are_not_there_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        many_classes.main(["--data", str(tmp_path), "--out", str(tmp_path / "out")])
+    assert "esc10.csv isn't there" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
 
 
 def test_a_run_is_a_row(tmp_path: Path) -> None:

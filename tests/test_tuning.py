@@ -494,7 +494,11 @@ def product_of_f1(rules, tracks, references):
     counts = scores_of(
         rules, tracks, references, DecodingSettings(), TuningSettings().resolution_seconds
     ).counts
-    return float(np.prod(np.maximum(2 * counts.tp / (2 * counts.tp + counts.fp + counts.fn), 0.01)))
+    return float(
+        np.prod(
+            np.maximum(2 * counts.tp / (2 * counts.tp + counts.fp + counts.fn), choice.LEAST_F1)
+        )
+    )
 
 
 def test_the_bound_costs_no_more_than_it_must():
@@ -516,7 +520,7 @@ def test_the_bound_costs_no_more_than_it_must():
             ]
             ratios = [of.ratio() for of in of_classes]
             both = [
-                (np.array(of.false), np.maximum(above / np.maximum(below, 1), 0.01))
+                (np.array(of.false), np.maximum(above / np.maximum(below, 1), choice.LEAST_F1))
                 for of, (above, below) in zip(of_classes, ratios, strict=True)
             ]
             fits = both[0][0][:, None] + both[1][0] <= most
