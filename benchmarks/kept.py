@@ -63,12 +63,11 @@ def keep(
             partial = path.with_suffix(".part")
             partial.write_text(text + "\n", encoding="utf-8")
             partial.replace(path)
-        elif known is not None:
-            if json.loads(path.read_text(encoding="utf-8")).get(OF) != known:
-                raise SystemExit(
-                    f"{path} is of other settings or recordings than these; delete it, or name "
-                    "another folder with --results"
-                )
+        elif known is not None and json.loads(path.read_text(encoding="utf-8")).get(OF) != known:
+            raise SystemExit(
+                f"{path} is of other settings or recordings than these; delete it, or name "
+                "another folder with --results"
+            )
 
 
 def _digest(of: Sequence[object]) -> str:
