@@ -131,12 +131,20 @@ class Visitor:
         self.page.wait_for_selector("#add:not(:disabled)")
         self.page.wait_for_selector(".lane .event")
 
+    def drawn(self) -> None:
+        """Waits until the page shows what was done: it draws with a frame, and then focuses."""
+        self.page.evaluate(
+            "() => new Promise((done) => requestAnimationFrame(() => requestAnimationFrame(done)))"
+        )
+
     def kept(self) -> None:
         """Waits until the server has everything."""
+        self.drawn()
         self.page.wait_for_selector("#kept[data-state=kept]")
 
     def count(self, label: str) -> int:
         """Events of a class, as its lane says."""
+        self.drawn()
         return int(self.lane(label).locator(".count").inner_text().split()[0])
 
     def lane(self, label: str) -> Any:
@@ -153,13 +161,14 @@ class Visitor:
 
     def chosen(self) -> str:
         """The title of the panel of the chosen event."""
+        self.drawn()
         return str(self.page.locator("#inspector-title").inner_text())
 
     def press(self, *keys: str) -> None:
         """Presses keys, with time for the page to follow."""
         for key in keys:
             self.page.keyboard.press(key)
-            self.page.wait_for_timeout(60)
+            self.drawn()
 
 
 def times(words: str) -> tuple[float, float]:

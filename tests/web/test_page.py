@@ -358,7 +358,7 @@ def test_what_is_absent_is_said_of_a_stretch(visitor: Visitor, name: str) -> Non
         if event["label"] == label and inside:
             assert event["state"] == "deleted"
     page.get_by_role("button", name="Whole", exact=True).click()
-    assert box_here.evaluate("box => box.indeterminate")
+    expect(box_here).to_be_checked(indeterminate=True)
     rows = visitor.served.get("/labels", kind="weak").splitlines()
     columns = rows[0].split("\t")
     assert any(

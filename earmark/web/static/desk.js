@@ -178,6 +178,7 @@ export class Desk extends EventTarget {
 
   _tellConflict(mine) {
     this.conflict = mine;
+    this.keeper.state = "conflict";
     this.dispatchEvent(new Event("conflict"));
   }
 
