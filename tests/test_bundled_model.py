@@ -21,9 +21,11 @@ from conftest import TINY, Scenes
 import earmark
 from earmark.audio import write
 from earmark.cli import main
+from earmark.config import parse_assignments
 from earmark.errors import UserError
 from earmark.model.bundle import read_description
 from earmark.model.hub import BUNDLED, fetched, named
+from earmark.recipes import systems
 from earmark.tasks import (
     detect,
     evaluate,
@@ -110,6 +112,12 @@ def test_a_folder_of_that_name_can_be_typed(
     header = capsys.readouterr().out.partition("\n")[0]
     assert header == ",".join(["filename", *read_description(model).class_names])
     assert earmark.load("./bundled").class_names == read_description(model).class_names
+
+
+def test_it_is_of_the_recipe_as_it_is_now() -> None:
+    plan = tomllib.loads((ROOT / "benchmarks" / "bundled.toml").read_text("utf-8"))["train"]
+    (recipe,) = systems(plan["recipe"], parse_assignments(plan["set"])).values()
+    assert read_description(FOLDER).settings == recipe
 
 
 def test_it_can_be_named_wherever_a_model_is(noise: Path) -> None:
