@@ -582,6 +582,7 @@ def test_two_pages_do_not_overwrite_each_other(
     other.await_events()
     other.page.evaluate("(url) => (location.href = url)", here)
     expect(other.page.locator("#conflict")).to_be_visible()
+    expect(other.page.locator("#kept")).to_have_attribute("data-state", "conflict")
     choice = "This page's" if mine else "The kept one"
     other.page.get_by_role("button", name=choice).click()
     other.kept()
