@@ -140,10 +140,24 @@ def compare(
     return f"{head}\n\n{(folder / 'tables.md').read_text(encoding='utf-8').strip()}"
 
 
+def add_data(parser: argparse.ArgumentParser) -> None:
+    """``--data``, a folder."""
+    parser.add_argument("--data", type=Path, default=os.environ.get("EARMARK_DATA"))
+
+
+def data_of(parser: argparse.ArgumentParser, data: Path | None, table: str = "") -> Path:
+    """The folder that ``--data`` names, in which there is such a table."""
+    if data is None:
+        parser.error("say where the recordings are: --data, or the variable EARMARK_DATA")
+    if not (data / table).exists():
+        parser.error(f"{data / table} isn't there: --data holds the recordings and their tables")
+    return data
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
     parser.add_argument("benchmark", help="b1 or b2, a TOML file beside this program")
-    parser.add_argument("--data", type=Path, default=os.environ.get("EARMARK_DATA"))
+    add_data(parser)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--recipe", help="another recipe than the benchmark's")
@@ -152,8 +166,7 @@ def main() -> None:
         "--tables", nargs="?", const=EVERY_SYSTEM, help="a comparison, by default of every system"
     )
     arguments = parser.parse_args()
-    if arguments.data is None:
-        parser.error("say where the recordings are: --data, or the variable EARMARK_DATA")
+    data = data_of(parser, arguments.data)
     plan = tomllib.loads((HERE / f"{arguments.benchmark}.toml").read_text(encoding="utf-8"))
     if arguments.tables and arguments.tables not in plan.get("compare", {}):
         parser.error(f"{arguments.benchmark}.toml has no [compare.{arguments.tables}]")
@@ -162,7 +175,7 @@ def main() -> None:
     plan["train"]["seed"] = arguments.seed
     if arguments.recipe:
         plan["train"]["recipe"] = arguments.recipe
-    data, out = Path(arguments.data), arguments.out
+    out = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     made_with = out / "plan.json"
     text = json.dumps({key: plan.get(key) for key in ("sounds", "scenes", "sets", "tables")})

@@ -11,7 +11,6 @@ the work.
 
 import argparse
 import json
-import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -21,7 +20,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.accuracy import HERE, train
+from benchmarks.accuracy import HERE, add_data, data_of, train
 from benchmarks.kept import add_option, keep, kept, made
 from benchmarks.pages import check, tell
 from benchmarks.rotations import settings_of
@@ -148,22 +147,19 @@ def _f1(counts: NDArray[np.int64]) -> float:
 def main(argv: Sequence[str] | None = None) -> None:
     plan = tomllib.loads((HERE / "b2.toml").read_text(encoding="utf-8"))
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--data", type=Path, default=os.environ.get("EARMARK_DATA"))
+    add_data(parser)
     parser.add_argument("--out", type=Path, required=True)
     add_option(parser, "boundaries")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--systems", nargs="+", choices=systems(plan), metavar="SYSTEM")
     parser.add_argument("--page", type=Path)
     arguments = parser.parse_args(argv)
-    if arguments.data is None:
-        parser.error("say where the recordings are: --data, or the variable EARMARK_DATA")
+    data = data_of(parser, arguments.data)
     check(arguments.page, "boundaries")
     for seed in range(arguments.seeds):
         for system in arguments.systems or systems(plan):
-            make = partial(scored, plan, Path(arguments.data), arguments.out, system, seed)
-            keep(
-                arguments.results, f"{system}-{seed}", make, of(plan, Path(arguments.data), system)
-            )
+            make = partial(scored, plan, data, arguments.out, system, seed)
+            keep(arguments.results, f"{system}-{seed}", make, of(plan, data, system))
     head = f"`python -m benchmarks.boundaries ...`; {made(arguments.results)}."
     tell(arguments.page, "boundaries", f"{head}\n\n{table(plan, arguments.results)}")
 

@@ -12,7 +12,6 @@ was stopped. ``--without ESC-10`` leaves out the classes of a set, to measure on
 
 import argparse
 import csv
-import os
 import re
 import shutil
 import tomllib
@@ -24,7 +23,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.accuracy import HERE, make_scenes, recordings_of, run, train
+from benchmarks.accuracy import HERE, add_data, data_of, make_scenes, recordings_of, run, train
 from earmark.audio import duration_seconds, write
 from earmark.outputs.card import earlier_card, escaped, table_lines, with_section
 
@@ -332,16 +331,14 @@ def found_in(folder: Path, model: Path, name: str) -> int:
     return len(found.read_text(encoding="utf-8").splitlines()) - 1
 
 
-def main() -> None:
+def main(argv: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--data", type=Path, default=os.environ.get("EARMARK_DATA"))
+    add_data(parser)
     parser.add_argument("--out", type=Path, required=True)
     parser.add_argument("--without", choices=SETS, help="leaves out the classes of a set")
     parser.add_argument("--tiny", action="store_true", help="of little, to see that all runs")
     parser.add_argument("--install", action="store_true", help="puts the model into the package")
-    arguments = parser.parse_args()
-    if arguments.data is None:
-        parser.error("say where the recordings are: --data, or the variable EARMARK_DATA")
+    arguments = parser.parse_args(argv)
     if (arguments.tiny or arguments.without) and arguments.install:
         parser.error("the model that is shipped is whole: leave out --tiny and --without")
     plan = tomllib.loads((HERE / "bundled.toml").read_text(encoding="utf-8"))
@@ -349,7 +346,7 @@ def main() -> None:
         for own in plan["sets"].values():
             own["scenes"] = plan["tiny"]["scenes"]
         plan["train"]["set"] = plan["tiny"]["set"]
-    data, out = Path(arguments.data), arguments.out
+    data, out = data_of(parser, arguments.data, plan["esc10"]["table"]), arguments.out
     out.mkdir(parents=True, exist_ok=True)
     sources = collected(data, plan, arguments.without)
     sounds = out / "sounds.csv"

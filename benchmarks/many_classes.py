@@ -11,7 +11,6 @@ mixtures, not whether others of their kind would be known. It goes on where it w
 
 import argparse
 import csv
-import os
 import tomllib
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -20,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.accuracy import HERE, make_scenes
+from benchmarks.accuracy import HERE, add_data, data_of, make_scenes
 from benchmarks.few_labels import of, scored, systems
 from benchmarks.kept import add_option, keep, kept, made
 from benchmarks.pages import check, tell
@@ -71,21 +70,18 @@ def main(argv: Sequence[str] | None = None) -> None:
     plan = tomllib.loads((HERE / "b1.toml").read_text(encoding="utf-8"))
     every = systems(plan, None)
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--data", type=Path, default=os.environ.get("EARMARK_DATA"))
+    add_data(parser)
     parser.add_argument("--out", type=Path, required=True)
     add_option(parser, "many-classes")
     parser.add_argument("--seeds", type=int, default=1)
     parser.add_argument("--systems", nargs="+", choices=every, default=list(every))
     parser.add_argument("--page", type=Path)
     arguments = parser.parse_args(argv)
-    if arguments.data is None:
-        parser.error("say where the recordings are: --data, or the variable EARMARK_DATA")
+    data = data_of(parser, arguments.data, plan["sounds"]["table"]).resolve()
     check(arguments.page, "many-classes")
-    data, out, results = Path(arguments.data).resolve(), arguments.out, arguments.results
+    out, results = arguments.out, arguments.results
     if arguments.seeds:
         of_esc10 = data / plan["sounds"]["table"]
-        if not of_esc10.exists():
-            parser.error(f"{of_esc10} isn't there: --data holds ESC-10 and its table")
         sounds = recordings_as_classes(of_esc10, plan["many"]["classes"], out / "sounds.csv")
         own = {"sounds": {**plan["sounds"], "table": sounds.resolve()}}
         make_scenes({**plan, **own, "sets": plan["many"]["sets"]}, data, out)

@@ -125,6 +125,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     arguments = parser.parse_args(argv)
     check(arguments.page, "reliability")
     build, out = arguments.build, arguments.out
+    if not (build / "model").exists():
+        parser.error(f"{build} holds no model: benchmarks.bundled makes it")
     out.mkdir(parents=True, exist_ok=True)
     recogniser = load_recogniser(build / "model", precision="auto")
     lines = [

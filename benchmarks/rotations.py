@@ -11,7 +11,6 @@ stopped (``benchmarks/kept.py``), and several of it share the work.
 
 import argparse
 import csv
-import os
 import shutil
 import tomllib
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -23,7 +22,7 @@ import numpy as np
 from filelock import FileLock
 from numpy.typing import NDArray
 
-from benchmarks.accuracy import HERE, make_scenes, train
+from benchmarks.accuracy import HERE, add_data, data_of, make_scenes, train
 from benchmarks.kept import add_option, keep, kept, made
 from benchmarks.pages import check, tell
 from earmark.config import Settings, parse_assignments
@@ -258,7 +257,7 @@ def _difference(
 def main(argv: Sequence[str] | None = None) -> None:
     plan = tomllib.loads((HERE / "b1.toml").read_text(encoding="utf-8"))
     parser = argparse.ArgumentParser(description=(__doc__ or "").partition("\n")[0])
-    parser.add_argument("--data", type=Path, default=os.environ.get("EARMARK_DATA"))
+    add_data(parser)
     parser.add_argument("--out", type=Path, required=True)
     add_option(parser, "rotations")
     parser.add_argument("--seeds", type=int, default=3)
@@ -266,10 +265,9 @@ def main(argv: Sequence[str] | None = None) -> None:
     parser.add_argument("--systems", nargs="+", choices=plan["rotations"], metavar="SYSTEM")
     parser.add_argument("--page", type=Path)
     arguments = parser.parse_args(argv)
-    if arguments.data is None:
-        parser.error("say where the recordings are: --data, or the variable EARMARK_DATA")
+    data = data_of(parser, arguments.data, plan["sounds"]["table"])
     check(arguments.page, "rotations")
-    data, out, results = Path(arguments.data), arguments.out, arguments.results
+    out, results = arguments.out, arguments.results
     for seed in range(arguments.seeds):
         for fold in arguments.folds or range(1, FOLDS + 1):
             for system in arguments.systems or plan["rotations"]:

@@ -35,6 +35,15 @@ def source(
     return Source(file, label, part, recording, licence, "me", "woof", "http://x", "ESC-10")
 
 
+def test_recordings_that_are_not_there_are_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        bundled.main(["--data", str(tmp_path), "--out", str(tmp_path / "out")])
+    assert "esc10.csv isn't there" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 def test_licences_that_forbid_it_or_are_unknown_leave_a_sound_out() -> None:
     stated = ["CC0", "CC-BY", "CC Sampling+ 1.0", "CC BY-SA 3.0", "CC BY-NC 3.0", ""]
     found = bundled.allowed([source(licence=licence) for licence in stated])

@@ -19,6 +19,15 @@ def test_the_loss_is_that_of_its_definition() -> None:
     assert reliability.log_loss(truth, given) == pytest.approx(expected, rel=1e-5)
 
 
+def test_a_folder_without_a_model_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit):
+        reliability.main([str(tmp_path), "--out", str(tmp_path / "out")])
+    assert "holds no model: benchmarks.bundled makes it" in capsys.readouterr().err
+    assert not (tmp_path / "out").exists()
+
+
 @pytest.fixture(scope="module")
 def build(
     able_model: Path, held_out: Scenes, noises: Path, tmp_path_factory: pytest.TempPathFactory
