@@ -63,7 +63,7 @@ def keep(
             partial = path.with_suffix(".part")
             partial.write_text(text + "\n", encoding="utf-8")
             partial.replace(path)
-        elif known is not None and json.loads(path.read_text(encoding="utf-8")).get(OF) != known:
+        elif known is not None and _read(path).get(OF) != known:
             raise SystemExit(
                 f"{path} is of other settings or recordings than these; delete it, or name "
                 "another folder with --results"
@@ -90,11 +90,20 @@ def kept(folder: Path, name: str) -> dict[tuple[int, ...], dict[str, Any]]:
             numbers = file.stem.removeprefix(f"{name}-").split("-")
             if all(number.isdecimal() for number in numbers):
                 key = tuple(int(number) for number in numbers)
-                results[key] = json.loads(file.read_text(encoding="utf-8"))
+                results[key] = _read(file)
     return dict(sorted(results.items()))
 
 
 def made(folder: Path) -> str:
     """When and on what the results of a folder were made, or for want of any, now."""
-    found = {json.loads(file.read_text(encoding="utf-8"))[MADE] for file in folder.glob("*.json")}
+    found = {_read(file)[MADE] for file in folder.glob("*.json")}
     return "; ".join(sorted(found)) or made_on()
+
+
+def _read(path: Path) -> dict[str, Any]:
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (ValueError, TypeError):
+        raise SystemExit(
+            f"a result must be an object in JSON; {path} isn't; delete it to make it anew"
+        ) from None

@@ -3,6 +3,7 @@
 import argparse
 import json
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -78,3 +79,16 @@ def test_those_of_the_repository_are_what_is_kept_by_default(tmp_path: Path) -> 
     kept.add_option(parser, "search")
     assert parser.parse_args([]).results == kept.HOME / "search"
     assert parser.parse_args(["--results", str(tmp_path)]).results == tmp_path
+
+
+@pytest.mark.parametrize("content", ['{"value": 1', "[1]", "1"])
+def test_what_is_no_result_is_told(tmp_path: Path, content: str) -> None:
+    (tmp_path / "a-0.json").write_text(content)
+    asks = (
+        partial(kept.kept, tmp_path, "a"),
+        partial(kept.made, tmp_path),
+        partial(kept.keep, tmp_path, "a-0", dict, ["a"]),
+    )
+    for ask in asks:
+        with pytest.raises(SystemExit, match=r"a-0\.json .*delete it to make it anew"):
+            ask()
