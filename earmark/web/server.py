@@ -1,36 +1,38 @@
 """The server of ``earmark serve``: what can be asked under /api, and the page that asks it."""
 
-import io
-import logging
 import secrets
-import tempfile
-import threading
-import wave
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
-from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass, field, replace
+from contextlib import asynccontextmanager
 from functools import lru_cache, partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
-from urllib.parse import quote
 
 import numpy as np
 from fastapi import Body, FastAPI, Header, HTTPException, Query, Request, Response, UploadFile
 from fastapi import Path as InPath
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse
+from fastapi.responses import FileResponse
 from fastapi.staticfiles import StaticFiles
-from starlette.exceptions import HTTPException as AnyHTTPException
 
 from earmark.audio import AudioInfo, read
-from earmark.config import ClassDecoding
-from earmark.errors import UserError, printable
+from earmark.errors import UserError
 from earmark.events import Event, in_order
 from earmark.formats.event_formats import EVENT_FORMATS
 from earmark.formats.recorded import Recorded
-from earmark.web.analyses import Analyses, Analysis, Model, NotAnalysed, with_threshold
-from earmark.web.jobs import Job, Jobs, QueueFull
-from earmark.web.library import Library, Recording, TooMany
+from earmark.web.analyses import Model
+from earmark.web.answers import (
+    TYPES,
+    answer_errors,
+    as_wav,
+    attached,
+    is_known,
+    is_number,
+    lasting_headers,
+    problems,
+    ranged,
+)
+from earmark.web.desk import MOST_UNSURE, Desk, Limits, rules_of
+from earmark.web.jobs import QueueFull
+from earmark.web.library import Recording, TooMany
 from earmark.web.messages import (
     MOST_FOUND,
     AnalysisOrder,
@@ -42,242 +44,32 @@ from earmark.web.messages import (
     JobState,
     Ordered,
     Peaks,
-    Problem,
     Review,
     Reviewed,
-    ReviewEvent,
     Rule,
-    RuleChange,
     ServedModel,
     ServedRecording,
     Tag,
     UnsureEvent,
     Version,
 )
-from earmark.web.overview import VERSION as OVERVIEW_VERSION
-from earmark.web.overview import NotMade, Overviews, Picture
-from earmark.web.reviews import (
-    Kept,
-    OtherVersion,
-    Reviews,
-    begun,
-    write_strong_labels,
-    write_weak_labels,
-)
-from earmark.web.security import BodyLimits, Guard
-
-logger = logging.getLogger("earmark")
+from earmark.web.overview import NotMade, Picture
+from earmark.web.reviews import write_strong_labels, write_weak_labels
+from earmark.web.security import Guard
 
 STATIC = Path(__file__).parent / "static"
 LONGEST_AUDIO_SECONDS = 120.0
 HIGHEST_AUDIO_HZ = 48_000
 MOST_POINTS = 8192
 MOST_VALUES = 200_000
-MOST_UNSURE = 500
 RETRY_SECONDS = 2
-_UNSURE_REMEMBERED = 100_000
 _KNOWN = {"description": "what If-None-Match names is still right"}
-Unsure = tuple[float, ReviewEvent]
-"""How far an event's score is from its threshold, and the event."""
-
-_TEXT = "text/plain; charset=utf-8"
-_TYPES = {
-    ".csv": "text/csv; charset=utf-8",
-    ".tsv": "text/tab-separated-values; charset=utf-8",
-    ".json": "application/json",
-    ".jsonl": "application/jsonl",
-    ".txt": _TEXT,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class Limits:
-    """What the server takes on.
-
-    Attributes:
-        body: how large and slow requests may be.
-        waiting_jobs: analyses that may be in line.
-        uploads: recordings that are held at a time.
-        upload_seconds: how long a recording may be that is sent.
-    """
-
-    body: BodyLimits = field(default_factory=BodyLimits)
-    waiting_jobs: int = 100
-    uploads: int = 20
-    upload_seconds: float = 24 * 3600.0
-
-
-class Desk:
-    """All that the routes work with.
-
-    Args:
-        models: by id.
-        recordings: files and folders to serve.
-        work: the folder for reviews, probabilities and uploads.
-        limits: what is taken on.
-    """
-
-    def __init__(
-        self, models: Mapping[str, Model], recordings: Sequence[Path], work: Path, limits: Limits
-    ) -> None:
-        self.models = models
-        self.limits = limits
-        self.library = Library(recordings, work, limits.uploads, limits.upload_seconds)
-        self.reviews = Reviews(work / "reviews")
-        self.analyses = Analyses()
-        rate_hz = max(model.recogniser.rate_hz for model in models.values())
-        self.overviews = Overviews(rate_hz, limits.upload_seconds)
-        self.jobs = Jobs(self._analyse, limits.waiting_jobs)
-        self._unsure: dict[tuple[str, str], tuple[list[int], list[Unsure]]] = {}
-        self._unsure_lock = threading.Lock()
-
-    def close(self) -> None:
-        """Ends all work, and removes what was sent here."""
-        self.jobs.close()
-        self.overviews.close()
-        self.library.clear_uploads()
-
-    def recording(self, recording_id: str) -> Recording:
-        """The recording of an id; a 404 if there is none."""
-        recording = self.library.get(recording_id)
-        if recording is None:
-            raise HTTPException(404, "there is no such recording; GET /api/recordings lists them")
-        return recording
-
-    def model(self, model_id: str) -> Model:
-        """The model of an id; a 404 if there is none."""
-        model = self.models.get(model_id)
-        if model is None:
-            known = ", ".join(self.models)
-            raise HTTPException(404, f"there is no such model; known here: {known}")
-        return model
-
-    def analysis(self, recording: Recording, model: Model) -> Analysis:
-        """The analysis; a 409 if there is none yet."""
-        try:
-            return self.analyses.get(recording, model)
-        except NotAnalysed:
-            raise not_analysed() from None
-
-    def remove(self, recording: Recording) -> None:
-        """Forgets an upload and everything about it."""
-        self.library.withdraw(recording)  # so that nothing is begun with it any more
-        self.jobs.cancel_recording(recording.id)
-        self.overviews.forget(recording)
-        self.library.remove(recording)
-        self.reviews.remove(recording.id)
-
-    def review(self, recording: Recording, model: Model, kept: Kept | None) -> Reviewed:
-        """What there is to review."""
-        detected: list[ReviewEvent] = []
-        if kept is None or kept.model != model.digest:
-            with suppress(NotAnalysed):
-                detected = self._detected(self.analyses.get(recording, model), model)
-        return begun(model.digest, kept, detected)
-
-    def check_reviewed(self, recording: Recording, model: Model, said: Reviewed) -> None:
-        """A 422 if a stretch is to be reviewed whose events are too many to be shown."""
-        kept = self.reviews.get(recording.id)
-        if not said.reviewed or (kept is not None and kept.said.reviewed == said.reviewed):
-            return
-        left = self.not_shown(recording, model, said)
-        if left and max(stretch.end for stretch in said.reviewed) > left[0].onset_seconds:
-            raise HTTPException(
-                422,
-                f"only the first {MOST_FOUND:,} of {MOST_FOUND + len(left):,} events are shown, up "
-                f"to {left[0].onset_seconds:g} s; review what lies before, or have fewer by other "
-                "rules",
-            )
-
-    def not_shown(self, recording: Recording, model: Model, said: Reviewed) -> list[Event]:
-        """The last ones of more events than are shown, by the rules of a review."""
-        try:
-            events = self.analyses.get(recording, model).events(_rules(model, said.rules))
-        except (NotAnalysed, UserError):
-            return []
-        return events[MOST_FOUND:]
-
-    def unsure(self, recording: Recording, model: Model) -> list[Unsure]:
-        """Events of a recording that nobody decided on, the nearest to their thresholds first."""
-        try:
-            state = [self.reviews.version(recording.id), *recording.state()]
-        except UserError:
-            return []
-        key = recording.id, model.digest
-        with self._unsure_lock:
-            known = self._unsure.get(key)
-        if known is not None and known[0] == state:
-            return known[1]
-        if not self.analyses.there(recording, model):
-            return []
-        kept = self.reviews.get(recording.id)
-        review = self.review(recording, model, kept)
-        rules = dict(zip(model.recogniser.class_names, model.recogniser.rules, strict=True))
-        found = []
-        for event in review.events:
-            rule = rules.get(event.label)
-            if event.state != "detected" or event.score is None or rule is None:
-                continue
-            if kept is not None and kept.covers(event):
-                continue
-            threshold = review.rules.get(event.label, {}).get("threshold", rule.threshold)
-            found.append((abs(event.score - threshold), event))
-        found.sort(key=lambda one: one[0])
-        found = found[:MOST_UNSURE]
-        with self._unsure_lock:
-            if sum(len(events) for _, events in self._unsure.values()) > _UNSURE_REMEMBERED:
-                self._unsure.clear()
-            self._unsure[key] = state, found
-        return found
-
-    def reviewed(self) -> list[Kept]:
-        """The reviews of what is served, by the names that it has now, in their order.
-
-        Those of other recordings stay where they are: one of these may have taken their name.
-        """
-        found = ((one.name, self.reviews.get(one.id)) for one in self.library.all())
-        return [replace(kept, name=name) for name, kept in found if kept is not None]
-
-    def _analyse(self, job: Job) -> None:
-        recording, model = self.library.get(job.recording), self.models[job.model]
-        if recording is None:
-            return
-        seconds = self.library.info(recording).duration_seconds
-        longest = self.limits.upload_seconds
-        self.analyses.make(recording, model, seconds, job.step, longest)
-
-    def _detected(self, analysis: Analysis, model: Model) -> list[ReviewEvent]:
-        events = analysis.events(model.recogniser.rules)
-        names = {name: k for k, name in enumerate(model.recogniser.class_names)}
-        return [
-            ReviewEvent(
-                id=f"{names[event.label]}-{event.onset_seconds:.6f}",
-                onset=event.onset_seconds,
-                offset=event.offset_seconds,
-                label=event.label,
-                score=event.score,
-                state="detected",
-            )
-            for event in events[:MOST_FOUND]
-        ]
-
-
-def not_analysed() -> HTTPException:
-    """What is said of a recording that a model has not seen."""
-    return HTTPException(409, "this model has not analysed the recording yet; POST .../analyses")
-
-
 RecordingId = Annotated[str, InPath(pattern="^[0-9a-f]{32}$")]
 ModelId = Annotated[str, InPath(max_length=300)]
 ModelQuery = Annotated[str, Query(max_length=300)]
 Start = Annotated[float, Query(ge=0, le=1e8, allow_inf_nan=False)]
 End = Annotated[float, Query(gt=0, le=1e8, allow_inf_nan=False)]
 Points = Annotated[int, Query(ge=1, le=MOST_POINTS)]
-
-
-def _problems(*codes: int) -> dict[int | str, dict[str, Any]]:
-    """What else a route may answer."""
-    return {code: {"model": Problem} for code in (400, 401, 403, 408, 413, 421, 422, 500, *codes)}
 
 
 def application(
@@ -320,7 +112,7 @@ def application(
     )
     app.state.desk = desk
     app.add_middleware(Guard, token=token, any_host=any_host, limits=limits.body)
-    _answer_errors(app)
+    answer_errors(app)
     _models_and_recordings(app, desk)
     _analyses(app, desk)
     _looks(app, desk)
@@ -354,17 +146,17 @@ def _models_and_recordings(app: FastAPI, desk: Desk) -> None:
             reviewed=kept is not None and kept.whole,
         )
 
-    @app.get("/api/models", responses=_problems())
+    @app.get("/api/models", responses=problems())
     def models() -> list[ServedModel]:
         """The models, and how they decide."""
         return [_described(model) for model in desk.models.values()]
 
-    @app.get("/api/recordings", responses=_problems())
+    @app.get("/api/recordings", responses=problems())
     def recordings() -> list[ServedRecording]:
         """All recordings by name."""
         return [described(recording, info) for recording, info in desk.library.listed()]
 
-    @app.post("/api/recordings", status_code=201, responses=_problems(503))
+    @app.post("/api/recordings", status_code=201, responses=problems(503))
     def upload(file: UploadFile) -> ServedRecording:
         """Takes in a recording; it stays until it is deleted, or the server ends."""
         try:
@@ -377,7 +169,7 @@ def _models_and_recordings(app: FastAPI, desk: Desk) -> None:
             ) from None
         return described(recording, desk.library.info(recording))
 
-    @app.get("/api/recordings/{recording}", responses=_problems(404))
+    @app.get("/api/recordings/{recording}", responses=problems(404))
     def one_recording(recording: RecordingId) -> ServedRecording:
         """What is known of a recording."""
         found = desk.recording(recording)
@@ -386,7 +178,7 @@ def _models_and_recordings(app: FastAPI, desk: Desk) -> None:
         except UserError as error:
             return described(found, error)
 
-    @app.delete("/api/recordings/{recording}", status_code=204, responses=_problems(404, 409))
+    @app.delete("/api/recordings/{recording}", status_code=204, responses=problems(404, 409))
     def delete(recording: RecordingId) -> None:
         """Forgets an upload, its analyses and its review."""
         found = desk.recording(recording)
@@ -400,9 +192,7 @@ def _models_and_recordings(app: FastAPI, desk: Desk) -> None:
 def _analyses(app: FastAPI, desk: Desk) -> None:
     analysis_path = "/api/recordings/{recording}/analyses/{model}"
 
-    @app.post(
-        "/api/recordings/{recording}/analyses", status_code=202, responses=_problems(404, 503)
-    )
+    @app.post("/api/recordings/{recording}/analyses", status_code=202, responses=problems(404, 503))
     def analyse(recording: RecordingId, order: AnalysisOrder) -> Ordered:
         """Has a recording analysed by a model, unless that was done before."""
         found, model = desk.recording(recording), desk.model(order.model)
@@ -418,7 +208,7 @@ def _analyses(app: FastAPI, desk: Desk) -> None:
                 {"Retry-After": str(RETRY_SECONDS)},
             ) from None
 
-    @app.get("/api/jobs/{job}", responses=_problems(404))
+    @app.get("/api/jobs/{job}", responses=problems(404))
     def job_state(job: str) -> JobState:
         """How far a job is."""
         known = desk.jobs.get(job)
@@ -429,14 +219,14 @@ def _analyses(app: FastAPI, desk: Desk) -> None:
             state=found.state, progress=found.progress, position=position, error=found.error
         )
 
-    @app.delete("/api/jobs/{job}", status_code=204, responses=_problems(404))
+    @app.delete("/api/jobs/{job}", status_code=204, responses=problems(404))
     def cancel(job: str) -> None:
         """Ends a job; one that has ended stays as it is."""
         if desk.jobs.get(job) is None:
             raise HTTPException(404, "there is no such job; it may have ended long ago")
         desk.jobs.cancel(job)
 
-    @app.get(f"{analysis_path}/curves", responses=_problems(404, 409))
+    @app.get(f"{analysis_path}/curves", responses=problems(404, 409))
     def curves(
         recording: RecordingId,
         model: ModelId,
@@ -461,7 +251,7 @@ def _analyses(app: FastAPI, desk: Desk) -> None:
             values=[_floats(row) for row in part.values],
         )
 
-    @app.post(f"{analysis_path}/events", responses=_problems(404, 409))
+    @app.post(f"{analysis_path}/events", responses=problems(404, 409))
     def events(recording: RecordingId, model: ModelId, order: EventsOrder) -> FoundEvents:
         """The events by the model's rules, or by others; the tags are of the whole recording."""
         found, by = desk.recording(recording), desk.model(model)
@@ -469,7 +259,7 @@ def _analyses(app: FastAPI, desk: Desk) -> None:
         for label in order.rules:
             _class_of(names, label)
         analysis = desk.analysis(found, by)
-        rules = _rules(by, order.rules)
+        rules = rules_of(by, order.rules)
         start = 0.0 if order.start is None else order.start
         end = np.inf if order.end is None else order.end
         chosen = [
@@ -514,7 +304,7 @@ def _looks(app: FastAPI, desk: Desk) -> None:
 
     @app.get(
         "/api/recordings/{recording}/spectrogram.png",
-        responses=pictures | _problems(404, 503),
+        responses=pictures | problems(404, 503),
         response_class=Response,
     )
     def spectrogram(
@@ -527,15 +317,15 @@ def _looks(app: FastAPI, desk: Desk) -> None:
     ) -> Response:
         """The spectrogram of a part, in shades of grey; beyond the recording it is black."""
         found, start = checked(recording, start, end)
-        lasting = _lasting(found)
-        if _is_known(request, lasting):
+        lasting = lasting_headers(found)
+        if is_known(request, lasting):
             return Response(status_code=304, headers=lasting)
         show = partial(desk.overviews.spectrogram, found, start, end, (width, height))
         picture: Picture = looked(show)
         headers = lasting if picture.lasting else {"Cache-Control": "no-store"}
         return Response(picture.png, media_type="image/png", headers=headers)
 
-    @app.get("/api/recordings/{recording}/peaks", responses=_problems(404, 503))
+    @app.get("/api/recordings/{recording}/peaks", responses=problems(404, 503))
     def peaks(recording: RecordingId, start: Start, end: End, points: Points) -> Peaks:
         """The smallest and the largest sample of each of ``points`` equal parts."""
         found, start = checked(recording, start, end)
@@ -543,7 +333,7 @@ def _looks(app: FastAPI, desk: Desk) -> None:
 
     @lru_cache(maxsize=4)
     def wav(path: Path, name: str, rate_hz: int, start: float, end: float, _: str) -> bytes:
-        return _wav(read(path, rate_hz, start, end), rate_hz)
+        return as_wav(read(path, rate_hz, start, end), rate_hz)
 
     sound: dict[int | str, dict[str, Any]] = {
         200: {"content": {"audio/wav": {}}, "description": "16 bit mono"},
@@ -554,7 +344,7 @@ def _looks(app: FastAPI, desk: Desk) -> None:
 
     @app.get(
         "/api/recordings/{recording}/audio.wav",
-        responses=sound | _problems(404),
+        responses=sound | problems(404),
         response_class=Response,
     )
     def audio(request: Request, recording: RecordingId, start: Start, end: End) -> Response:
@@ -565,18 +355,18 @@ def _looks(app: FastAPI, desk: Desk) -> None:
             )
         found, start = checked(recording, start, end)
         rate_hz = min(desk.library.info(found).rate_hz, HIGHEST_AUDIO_HZ)
-        lasting = _lasting(found)
-        if _is_known(request, lasting):
+        lasting = lasting_headers(found)
+        if is_known(request, lasting):
             return Response(status_code=304, headers=lasting)
         try:
             content = wav(found.file(), found.name, rate_hz, start, end, lasting["ETag"])
         except UserError as error:
             raise found.said(error) from error
-        return _ranged(request, content, lasting)
+        return ranged(request, content, lasting)
 
 
 def _reviews(app: FastAPI, desk: Desk) -> None:
-    @app.get("/api/recordings/{recording}/review", responses=_problems(404))
+    @app.get("/api/recordings/{recording}/review", responses=problems(404))
     def review(response: Response, recording: RecordingId, model: ModelQuery) -> Review:
         """What was said of a recording so far, or else what the model says."""
         found, by = desk.recording(recording), desk.model(model)
@@ -588,7 +378,7 @@ def _reviews(app: FastAPI, desk: Desk) -> None:
 
     @app.put(
         "/api/recordings/{recording}/review",
-        responses=_problems(404, 428) | {409: {"model": Conflict}},
+        responses=problems(404, 428) | {409: {"model": Conflict}},
     )
     def keep(
         response: Response,
@@ -602,7 +392,7 @@ def _reviews(app: FastAPI, desk: Desk) -> None:
         if if_match is None:
             raise HTTPException(428, 'say with If-Match: "VERSION" which version was changed')
         text = if_match.strip().removeprefix("W/").strip('"')
-        if not _is_number(text):
+        if not is_number(text):
             raise HTTPException(422, f"If-Match takes a version, came as {if_match!r}")
         seconds = desk.library.info(found).duration_seconds
         latest = [
@@ -622,7 +412,7 @@ def _reviews(app: FastAPI, desk: Desk) -> None:
         response.headers["ETag"] = f'"{version}"'
         return Version(version=version)
 
-    @app.get("/api/queue", responses=_problems(404))
+    @app.get("/api/queue", responses=problems(404))
     def queue(
         model: ModelQuery, count: Annotated[int, Query(ge=1, le=MOST_UNSURE)] = 20
     ) -> list[UnsureEvent]:
@@ -642,14 +432,14 @@ def _reviews(app: FastAPI, desk: Desk) -> None:
     names = tuple(EVENT_FORMATS)
     table: dict[int | str, dict[str, Any]] = {
         200: {
-            "content": {kind: {} for kind in (*_TYPES.values(), "application/octet-stream")},
+            "content": {kind: {} for kind in (*TYPES.values(), "application/octet-stream")},
             "description": "a table",
         }
     }
 
     @app.get(
         "/api/recordings/{recording}/download",
-        responses=table | _problems(404, 409),
+        responses=table | problems(404, 409),
         response_class=Response,
     )
     def download(
@@ -682,9 +472,9 @@ def _reviews(app: FastAPI, desk: Desk) -> None:
         def write(out: Path) -> None:
             kind.write(out, [rows], clock_times)
 
-        return _attached(write, f"{Path(found.name).stem}{kind.suffix}")
+        return attached(write, f"{Path(found.name).stem}{kind.suffix}")
 
-    @app.get("/api/labels", responses=table | _problems(), response_class=Response)
+    @app.get("/api/labels", responses=table | problems(), response_class=Response)
     def labels(kind: Literal["strong", "weak"], whole: bool = False) -> Response:
         """Labels of all served recordings that were reviewed, to train with and to evaluate on.
 
@@ -694,10 +484,10 @@ def _reviews(app: FastAPI, desk: Desk) -> None:
         """
         reviews = desk.reviewed()
         if kind == "strong":
-            return _attached(
+            return attached(
                 partial(write_strong_labels, reviews=reviews, whole=whole), "strong.tsv"
             )
-        return _attached(partial(write_weak_labels, reviews=reviews), "weak.tsv")
+        return attached(partial(write_weak_labels, reviews=reviews), "weak.tsv")
 
 
 def _page(app: FastAPI) -> None:
@@ -716,57 +506,6 @@ class _Static(StaticFiles):
         response = super().file_response(*args, **kwargs)
         response.headers["Cache-Control"] = "no-cache"
         return response
-
-
-def _answer_errors(app: FastAPI) -> None:
-    """Has every error that is known answered by a line of JSON; see ``Guard`` for others."""
-
-    def problem(status: int, text: str, headers: Mapping[str, str] | None = None) -> JSONResponse:
-        line = printable(" ".join(text.split()))
-        return JSONResponse(
-            {"error": line}, status, {"Cache-Control": "no-store", **(headers or {})}
-        )
-
-    @app.exception_handler(UserError)
-    def user_error(_: Request, error: UserError) -> JSONResponse:
-        return problem(422, str(error))
-
-    @app.exception_handler(AnyHTTPException)
-    def refused(request: Request, error: AnyHTTPException) -> JSONResponse:
-        text = str(error.detail)
-        if error.status_code == 404 and text == "Not Found":
-            text = f"there is nothing at {request.url.path[:200]}"
-        elif error.status_code == 405:
-            text = f"{request.method} is not understood here; see /api/openapi.json"
-        return problem(error.status_code, text, error.headers)
-
-    @app.exception_handler(RequestValidationError)
-    def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        return problem(422, _explained(error))
-
-    @app.exception_handler(NotAnalysed)
-    def gone(_: Request, __: NotAnalysed) -> JSONResponse:
-        error = not_analysed()
-        return problem(error.status_code, str(error.detail))
-
-    @app.exception_handler(OtherVersion)
-    def conflict(_: Request, error: OtherVersion) -> JSONResponse:
-        text = "the review was changed meanwhile; GET it again and change that"
-        return JSONResponse({"error": text, "version": error.version}, 409)
-
-
-def _explained(error: RequestValidationError) -> str:
-    """The first complaint in a line."""
-    first = error.errors()[0]
-    place = [str(part) for part in first["loc"]]
-    name = ".".join(place[1:]) or place[0]
-    message = str(first["msg"]).removeprefix("Value error, ")
-    if first["type"] == "extra_forbidden":
-        return f"there is no '{name}' here; remove or rename it"
-    if first["type"] == "missing":
-        return f"'{name}' is missing"
-    came = str(first.get("input"))[:60]
-    return f"'{name}': {message[:1].lower()}{message[1:200]}, came as {came!r}"
 
 
 def _described(model: Model) -> ServedModel:
@@ -802,22 +541,6 @@ def _class_of(names: Sequence[str], label: str) -> int:
     return names.index(label)
 
 
-def _rules(model: Model, changes: Mapping[str, RuleChange]) -> list[ClassDecoding]:
-    """The model's rules but for the changes."""
-    recogniser = model.recogniser
-    return [
-        _changed(rule, changes.get(name, {}))
-        for name, rule in zip(recogniser.class_names, recogniser.rules, strict=True)
-    ]
-
-
-def _changed(rule: ClassDecoding, change: RuleChange) -> ClassDecoding:
-    others: dict[str, float] = {k: value for k, value in change.items() if k != "threshold"}
-    if "threshold" in change:
-        rule = with_threshold(rule, change["threshold"])
-    return rule.model_copy(update=others) if others else rule
-
-
 def _found(event: Event) -> FoundEvent:
     return FoundEvent(
         onset=event.onset_seconds,
@@ -831,67 +554,6 @@ def _floats(values: Any) -> list[float]:
     # As float64 first, so that four decimals are four when written.
     floats: list[float] = np.round(values.astype(np.float64), 4).tolist()
     return floats
-
-
-def _lasting(recording: Recording) -> dict[str, str]:
-    """Says to a browser, which is to ask each time, whether the file is as it was."""
-    state = "-".join(str(number) for number in (OVERVIEW_VERSION, *recording.state()))
-    return {"Cache-Control": "private, no-cache", "ETag": f'"{state}"'}
-
-
-def _is_known(request: Request, lasting: Mapping[str, str]) -> bool:
-    return request.headers.get("if-none-match") == lasting["ETag"]
-
-
-def _wav(samples: Any, rate_hz: int) -> bytes:
-    content = io.BytesIO()
-    with wave.open(content, "wb") as file:
-        file.setnchannels(1)
-        file.setsampwidth(2)
-        file.setframerate(rate_hz)
-        steps = np.clip(np.rint(samples * 32768.0), -32768, 32767)
-        file.writeframes(steps.astype("<i2").tobytes())
-    return content.getvalue()
-
-
-def _ranged(request: Request, content: bytes, headers: Mapping[str, str]) -> Response:
-    """The content, or the range of it that was asked for, without which browsers can't seek."""
-    headers = {"Accept-Ranges": "bytes", **headers}
-    unit, _, asked = request.headers.get("range", "").partition("=")
-    first, dash, last = asked.partition("-")
-    plain = all(not text or _is_number(text) for text in (first, last))
-    if unit.strip() != "bytes" or not dash or not plain or not (first or last):
-        return Response(content, media_type="audio/wav", headers=headers)
-    size = len(content)
-    start = int(first) if first else max(0, size - int(last))
-    stop = min(size, int(last) + 1) if first and last else size
-    if start >= stop:
-        headers["Content-Range"] = f"bytes */{size}"
-        return Response(status_code=416, headers=headers)
-    headers["Content-Range"] = f"bytes {start}-{stop - 1}/{size}"
-    return Response(content[start:stop], 206, headers, "audio/wav")
-
-
-def _is_number(text: str) -> bool:
-    return text.isascii() and text.isdecimal() and len(text) < 16
-
-
-def _attached(write: Callable[[Path], None], name: str) -> Response:
-    """What ``write`` writes to a file, as a file to be saved."""
-    with tempfile.TemporaryDirectory(prefix="earmark-") as folder:
-        path = Path(folder, f"table{''.join(Path(name).suffixes[-1:])}")
-        try:
-            write(path)
-        except UserError as error:
-            raise UserError(str(error).replace(f"{path}: ", "")) from error
-        content = path.read_bytes()
-    plain = "".join(c if c.isascii() and (c.isalnum() or c in "._- ()") else "_" for c in name)
-    headers = {
-        "Content-Disposition": f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name)}",
-        "Cache-Control": "no-store",
-    }
-    kind = _TYPES.get(path.suffix, "application/octet-stream")
-    return Response(content, media_type=kind, headers=headers)
 
 
 def new_token() -> str:

@@ -10,7 +10,8 @@ from starlette.testclient import TestClient
 
 from earmark.inference.fusion import load_recogniser
 from earmark.web.analyses import served_models
-from earmark.web.server import Limits, application
+from earmark.web.desk import Limits
+from earmark.web.server import application
 
 
 @contextmanager

@@ -10,8 +10,8 @@ from conftest import Scenes
 from desks import analysed, asked, ids
 from starlette.testclient import TestClient
 
+from earmark.web.desk import Limits
 from earmark.web.security import HEADERS, BodyLimits, Guard
-from earmark.web.server import Limits
 
 TOKEN = "a-token-that-nobody-guesses"
 

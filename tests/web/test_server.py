@@ -19,8 +19,8 @@ from earmark.audio import duration_seconds, read, write
 from earmark.formats.event_formats import EVENT_FORMATS
 from earmark.formats.labels import read_labels
 from earmark.inference.fusion import load_recogniser
+from earmark.web.desk import Limits
 from earmark.web.overview import Picture
-from earmark.web.server import Limits
 
 
 @pytest.fixture(scope="module")
@@ -453,10 +453,15 @@ def test_a_damaged_review_is_of_one_recording(
         assert client.put(review, json={"events": [OWL]}, **about).json() == {"version": 1}
 
 
+def show_at_most(monkeypatch: pytest.MonkeyPatch, events: int) -> None:
+    for module in ("server", "desk"):
+        monkeypatch.setattr(f"earmark.web.{module}.MOST_FOUND", events)
+
+
 def test_what_is_not_shown_is_not_reviewed(
     client: TestClient, first: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("earmark.web.server.MOST_FOUND", 2)
+    show_at_most(monkeypatch, 2)
     base = f"/api/recordings/{first}"
     label = client.get("/api/models").json()[0]["class_names"][0]
     rules = {label: {"threshold": 0.0, "min_event_seconds": 0, "max_gap_seconds": 0}}
@@ -469,10 +474,10 @@ def test_what_is_not_shown_is_not_reviewed(
     refused = client.put(f"{base}/review", json=said, **about)
     assert refused.status_code == 422
     assert f"the first 2 of {found['total']} events" in refused.json()["error"]
-    monkeypatch.setattr("earmark.web.server.MOST_FOUND", found["total"])
+    show_at_most(monkeypatch, found["total"])
     assert client.put(f"{base}/review", json=said, **about).is_success
     # What was reviewed under other rules stays.
-    monkeypatch.setattr("earmark.web.server.MOST_FOUND", 2)
+    show_at_most(monkeypatch, 2)
     about["headers"] = {"If-Match": "1"}
     assert client.put(f"{base}/review", json=said, **about).is_success
     # Nor is it lost from the table.
