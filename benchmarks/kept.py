@@ -8,6 +8,7 @@ import argparse
 import hashlib
 import json
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -44,8 +45,8 @@ def keep(
 ) -> None:
     """Makes a result, unless it is there or another process is at it.
 
-    One that is there must be ``of`` the same: settings, where they differ from the defaults, files,
-    by their contents, and what else JSON can say.
+    One that is there must be ``of`` the same: settings and dataclasses, where they differ from the
+    defaults, files, by their contents, and what else JSON can say.
     """
     known = _digest(of) if of else None
     locks = folder / ".locks"
@@ -76,6 +77,9 @@ def _digest(of: Sequence[object]) -> str:
             return digest(part)
         if isinstance(part, Settings):
             return part.model_dump(mode="json", exclude_defaults=True)
+        if is_dataclass(part):
+            values = {field.name: getattr(part, field.name) for field in fields(part)}
+            return {f.name: values[f.name] for f in fields(part) if values[f.name] != f.default}
         return part
 
     parts = json.dumps([plain(part) for part in of], sort_keys=True)

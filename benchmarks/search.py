@@ -14,7 +14,7 @@ import math
 import time
 import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -69,6 +69,7 @@ class Ideas:
         learned_pooling: whether each class learns between mean and largest frame.
         attention_layers: of a transformer in place of the recurrent layer.
         told: whether every frame is labelled as it is: what no change to weak labels can give.
+        second_pass: how many seconds around each segment are heard once more, without the rest.
     """
 
     mixup: float = 0.0
@@ -85,6 +86,7 @@ class Ideas:
     learned_pooling: bool = False
     attention_layers: int = 0
     told: bool = False
+    second_pass: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -323,7 +325,7 @@ def _precision() -> str:
 
 
 @torch.inference_mode()
-def scores(network: Network, clips: Clips) -> dict[str, float]:
+def scores(network: Network, clips: Clips, ideas: Ideas) -> dict[str, float]:
     """Mean average precision of tags, and of segments with their clip's tag, over the classes."""
     network.eval()
     tags, segments = [], []
@@ -333,8 +335,11 @@ def scores(network: Network, clips: Clips) -> dict[str, float]:
             output = network(features)
         tags.append(output.clip_probabilities.numpy())
         parts = output.frame_probabilities.tensor_split(clips.segments.shape[1], dim=1)
-        highest = torch.stack([part.amax(dim=1) for part in parts], dim=1).numpy()
-        segments.append(highest * np.sqrt(tags[-1][:, None]))
+        highest = torch.stack([part.amax(dim=1) for part in parts], dim=1)
+        if ideas.second_pass:
+            again = _heard_again(network, features, highest.shape[1], ideas.second_pass)
+            highest = (highest * again).sqrt()
+        segments.append(highest.numpy() * np.sqrt(tags[-1][:, None]))
     of_tags, of_segments = np.concatenate(tags), np.concatenate(segments)
     classes = range(clips.tags.shape[1])
 
@@ -343,6 +348,16 @@ def scores(network: Network, clips: Clips) -> dict[str, float]:
         return float(np.mean(columns))
 
     return {"tags": mean(clips.tags > 0, of_tags), "segments": mean(clips.segments, of_segments)}
+
+
+def _heard_again(network: Network, features: Tensor, parts: int, seconds: float) -> Tensor:
+    """(B, S, K) what clips hold in so many seconds around each segment, these heard alone."""
+    frames = features.shape[1]
+    width = min(frames, round(frames / parts * seconds / SEGMENT_SECONDS))
+    middles = (torch.arange(parts) + 0.5) * frames / parts
+    starts = (middles - width / 2).round().long().clamp(0, frames - width)
+    heard = [network(features[:, at : at + width]).clip_probabilities for at in starts.tolist()]
+    return torch.stack(heard, dim=1)
 
 
 def row_of(plan: Mapping[str, Any], name: str) -> tuple[Settings, Ideas]:
@@ -364,7 +379,7 @@ def scored(plan: Mapping[str, Any], name: str, seed: int, folder: Path) -> dict[
     )
     started = time.process_time()
     network = train(settings, ideas, clips, seed)
-    found = scores(network, held) | {"cpu_seconds": time.process_time() - started}
+    found = scores(network, held, ideas) | {"cpu_seconds": time.process_time() - started}
     found["weights"] = sum(p.numel() for p in network.parameters())
     print(name, seed, found, flush=True)
     return found
@@ -375,7 +390,7 @@ def of(plan: Mapping[str, Any], name: str, folder: Path) -> list[object]:
     settings, ideas = row_of(plan, name)
     return [
         settings,
-        asdict(ideas),
+        ideas,
         folder / "train" / "weak.tsv",
         folder / "validation" / "strong.tsv",
     ]

@@ -3,6 +3,7 @@
 import argparse
 import json
 from collections.abc import Mapping
+from dataclasses import make_dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -66,6 +67,16 @@ def test_what_is_of_other_settings_or_files_is_not_taken_for_the_same(tmp_path: 
     kept.keep(tmp_path, "b-0", dict)
     with pytest.raises(SystemExit, match="b-0"):
         kept.keep(tmp_path, "b-0", dict, ["anything"])
+
+
+def test_an_idea_that_nothing_was_tried_of_changes_no_result(tmp_path: Path) -> None:
+    before = make_dataclass("Ideas", [("noise", float, 0.0)])
+    after = make_dataclass("Ideas", [("noise", float, 0.0), ("masks", int, 0)])
+    kept.keep(tmp_path, "a-0", dict, [before(0.2)])
+    kept.keep(tmp_path, "a-0", dict, [after(0.2)])
+    for differs in (after(0.1), after(0.2, 1)):
+        with pytest.raises(SystemExit, match=r"a-0\.json is of other settings"):
+            kept.keep(tmp_path, "a-0", dict, [differs])
 
 
 def test_a_page_says_what_its_results_were_made_on(tmp_path: Path) -> None:

@@ -78,6 +78,7 @@ def test_the_table_is_of_rows_each_trained_with_its_own_change(
             "base": {},
             "frames": {"training": {"epochs": 2, "frame_share": 0.5}},
             "told": {"ideas": {"told": True}},
+            "twice": {"ideas": {"second_pass": 1.5}},
             "all": {"ideas": ideas | {"attention_layers": 1, "weight_decay": 0.1}},
         },
     }
@@ -86,12 +87,15 @@ def test_the_table_is_of_rows_each_trained_with_its_own_change(
         keep(out, f"{name}-0", partial(search.scored, plan, name, 0, tmp_path / "b1"))
     found = {path.name: json.loads(path.read_text()) for path in out.glob("*.json")}
     assert set(found) == {f"{name}-0.json" for name in plan["rows"]}
-    assert len({of["tags"] for of in found.values()}) == len(found)
+    # What is heard a second time changes segments alone.
+    assert len({of["tags"] for of in found.values()}) == len(found) - 1
+    assert len({of["segments"] for of in found.values()}) == len(found)
+    assert found["twice-0.json"]["tags"] == found["base-0.json"]["tags"]
     known = {"tags": 0.5, "segments": 0.25, "cpu_seconds": 60, "weights": 1}
     (out / "base-0.json").write_text(json.dumps(known))
     lines = search.table(plan, out).splitlines()
     assert lines[2] == "| base | 1 | 50.0 (+0.0) | 25.0 (+0.0) | 1 | 1 |"
-    assert lines[5].startswith("| all | 1 | ")
+    assert lines[6].startswith("| all | 1 | ")
     (out / "base-1.json").write_text(json.dumps(known | {"tags": 0.52}))
     spread = 2 / 2**0.5
     assert f"| 51.0 ± {spread:.1f} (+0.0) | 25.0 ± 0.0 (+0.0) |" in search.table(plan, out)
