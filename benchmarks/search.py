@@ -397,25 +397,32 @@ def of(plan: Mapping[str, Any], name: str, folder: Path) -> list[object]:
 
 
 def table(plan: Mapping[str, Any], results: Path) -> str:
-    """The rows that are done, a line each, the base first."""
+    """The rows that are done, a line each, and by how much they differ from the base.
+
+    Differences are of the seeds that both have: a seed that is lucky is so for most rows.
+    """
     head = ["change", "seeds", "tags", "segments", "weights", "CPU minutes"]
     lines = ["| " + " | ".join(head) + " |", "|---" * len(head) + "|"]
-    base: list[float] = []
+    base = kept(results, "base")
     for name in plan["rows"]:
-        found = list(kept(results, name).values())
+        found = kept(results, name)
         if not found:
             continue
-        values = [np.array([one[key] for one in found]) * 100 for key in ("tags", "segments")]
-        base = base or [float(value.mean()) for value in values]
-        spreads = [f" ± {v.std(ddof=1):.1f}" if len(v) > 1 else "" for v in values]
-        cells = [
-            f"{v.mean():.1f}{spread} ({v.mean() - b:+.1f})"
-            for v, spread, b in zip(values, spreads, base, strict=True)
-        ]
-        minutes = np.mean([one["cpu_seconds"] for one in found]) / 60
-        cells += [f"{found[0]['weights']:,}", f"{minutes:.0f}"]
-        lines.append(f"| {name} | {len(found)} | " + " | ".join(cells) + " |")
+        cells = [name, str(len(found))]
+        for key in ("tags", "segments"):
+            value = _mean([100 * one[key] for one in found.values()])
+            pairs = [100 * (found[seed][key] - base[seed][key]) for seed in found if seed in base]
+            cells.append(value if name == "base" or not pairs else f"{value} ({_mean(pairs, '+')})")
+        minutes = np.mean([one["cpu_seconds"] for one in found.values()]) / 60
+        cells += [f"{next(iter(found.values()))['weights']:,}", f"{minutes:.0f}"]
+        lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
+
+
+def _mean(values: Sequence[float], sign: str = "") -> str:
+    """A mean, and of several ± their standard deviation."""
+    spread = f" ± {np.std(values, ddof=1):.1f}" if len(values) > 1 else ""
+    return f"{np.mean(values):{sign}.1f}{spread}"
 
 
 def main(argv: Sequence[str] | None = None) -> None:
