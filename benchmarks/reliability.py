@@ -26,7 +26,7 @@ from earmark.inference.fusion import load_recogniser
 from earmark.inference.recogniser import Recogniser
 from earmark.metrics.curves import Reliability
 from earmark.metrics.segments import segment_scores
-from earmark.tasks.tuned_rules import sounding
+from earmark.tasks.held_out_calibration import sounding
 
 BOUNDS = (None, 300, 60, 10)
 """False events an hour that are allowed; None for any."""

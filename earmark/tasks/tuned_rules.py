@@ -1,6 +1,5 @@
 """Which thresholds a trained model gets, and what it scores with them on what was held out."""
 
-import math
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
@@ -8,30 +7,32 @@ import numpy as np
 from numpy.typing import NDArray
 
 from earmark.audio import AudioError, duration_seconds, read
-from earmark.calibration import calibrated, calibrated_track, fitted
-from earmark.config import (
-    ClassCalibration,
-    ClassDecoding,
-    DecodingSettings,
-    Target,
-    TuningSettings,
-)
+from earmark.calibration import calibrated, calibrated_track
+from earmark.config import ClassCalibration, ClassDecoding, DecodingSettings, TuningSettings
 from earmark.data.labels import Clip
 from earmark.data.windows import windows
 from earmark.errors import UserError
 from earmark.events import Event
-from earmark.inference.decoding import decided_scores, decode
+from earmark.inference.decoding import decode
 from earmark.inference.recogniser import Recogniser
-from earmark.metrics.collars import EventEvidence
-from earmark.metrics.confusion import event_confusion, tag_confusion
-from earmark.metrics.counts import Counts, mean_over_classes
-from earmark.metrics.curves import Reliability
+from earmark.metrics.confusion import tag_confusion
 from earmark.metrics.false_events import FalseEvents
-from earmark.metrics.psds import PSDS1, PSDS2, PsdsEvidence
-from earmark.metrics.segments import SegmentEvidence
-from earmark.metrics.tagging import TaggingEvidence, TaggingScores
 from earmark.model.bundle import UNCALIBRATED, Calibration, Judged
 from earmark.scores import ScoreTrack
+from earmark.tasks.held_out_calibration import (
+    calibrated_on_events,
+    calibrated_on_tags,
+    calibration_of,
+)
+from earmark.tasks.held_out_scores import (
+    RuledEvents,
+    finite_scores,
+    goal_of_events,
+    goal_of_tags,
+    short_of_precision,
+    tag_evidence,
+    tag_scores,
+)
 from earmark.tasks.judging import judge
 from earmark.tasks.progress import in_short, progress, say, working
 from earmark.tasks.training_data import HeldOut
@@ -172,7 +173,7 @@ def choose_untuned(
     as_before = "as they were in the model that it started from, " if earlier else ""
     others = "new class" if earlier else "class"
     note = f"{decoding.threshold} for every {others}, since nothing was held out to tune them on"
-    calibration = _calibration(kept, as_before.strip(", "))
+    calibration = calibration_of(kept, as_before.strip(", "))
     return Chosen(rules, as_before + note, calibration=calibration, own=(earlier or {}).keys())
 
 
@@ -210,7 +211,7 @@ def choose_on_tags(
         was.get(k, AS_IT_IS) if own is not None or (k in earlier and not told[k]) else AS_IT_IS
         for k in range(len(class_names))
     ]
-    calibration = _calibrated_on_tags(start, tags, posteriors, known, held, tuning)
+    calibration = calibrated_on_tags(start, tags, posteriors, known, held, tuning)
     classes = calibration.classes or tuple(start)
     if own is not None:
         own = [moved_rule(rule, was.get(k, AS_IT_IS), classes[k]) for k, rule in enumerate(own)]
@@ -238,23 +239,23 @@ def choose_on_tags(
         ]
     absent = [class_names[k] for k in kept if k not in earlier]
     as_before = [class_names[k] for k in kept if k in earlier]
-    note = f"tag thresholds {_goal_of_tags(tuning)} on {held.described}"
+    note = f"tag thresholds {goal_of_tags(tuning)} on {held.described}"
     if tuning.shares_one_rule:
         note += f", drawn towards {decoding.threshold} with the weight of {PRIOR_TAGS} tags"
     sides = tags, posteriors, class_names
-    evidence = _tag_evidence(rules, *sides)
+    evidence = tag_evidence(rules, *sides)
     tagging = evidence.scores()
     judgeable = np.ones(told.shape, np.bool_)
     if known is not None:
         judgeable = np.asarray(known.any(axis=0))
-    scores = _finite(_tag_scores(tagging, judgeable, tuning))
-    short = _short(tagging.counts, class_names, tuning)
+    scores = finite_scores(tag_scores(tagging, judgeable, tuning))
+    short = short_of_precision(tagging.counts, class_names, tuning)
     before = {}
     if own is not None:
-        before = _finite(_tag_scores(_tag_evidence(own, *sides).scores(), judgeable, tuning))
+        before = finite_scores(tag_scores(tag_evidence(own, *sides).scores(), judgeable, tuning))
     judged = judge(
         held.described,
-        lambda weights: _tag_scores(evidence.scores(weights), judgeable, tuning),
+        lambda weights: tag_scores(evidence.scores(weights), judgeable, tuning),
         sources,
         "clips",
         tag_confusion(tags, posteriors > tagging.thresholds, class_names),
@@ -342,7 +343,7 @@ def choose_on_events(
         )
     calibration = before.calibration
     if tracks and tuning.calibrate:
-        calibration = _calibrated_on_events(
+        calibration = calibrated_on_events(
             calibration, names, told, tracks, references, held, tuning
         )
     classes = calibration.classes or (AS_IT_IS,) * len(names)
@@ -372,20 +373,20 @@ def choose_on_events(
     scores: dict[str, float] = {}
     earlier: dict[str, float] = {}
     if tracks:
-        evidence = _EventEvidence(rules, tracks, references, decoding, tuning)
-        scores, counts = _finite(evidence.scores()), evidence.segments.scores().counts
-        short = _short(counts, [names[k] for k in told], tuning)
+        evidence = RuledEvents(rules, tracks, references, decoding, tuning)
+        scores, counts = finite_scores(evidence.scores()), evidence.segments.scores().counts
+        short = short_of_precision(counts, [names[k] for k in told], tuning)
         of_tags = before.note.partition("; frame thresholds")[0]
         note = (
             f"{of_tags}; frame thresholds, gate, median or boxes, gaps and shortest events "
-            f"{_goal_of_events(tuning)} on {held.timed_described}"
+            f"{goal_of_events(tuning)} on {held.timed_described}"
         )
         if short:
             note += f" (events of {', '.join(short)} don't reach it)"
             say(f"no rule for events reaches a precision of {tuning.precision}: {in_short(short)}")
         if before.before:
-            found = _EventEvidence(own, tracks, references, decoding, tuning).scores()
-            earlier = _finite(found)
+            found = RuledEvents(own, tracks, references, decoding, tuning).scores()
+            earlier = finite_scores(found)
         judged = judge(
             held.timed_described,
             evidence.scores,
@@ -439,203 +440,3 @@ def _false_per_hour(
     seconds = {name: track.stop_seconds for name, track in quiet.items()}
     nothing: dict[str, list[Event]] = {name: [] for name in quiet}
     return float(FalseEvents(nothing, found, names, seconds).per_hour().sum())
-
-
-def _calibrated_on_tags(
-    before: Sequence[ClassCalibration],
-    tags: NDArray[np.bool_],
-    posteriors: NDArray[np.float32],
-    known: NDArray[np.bool_] | None,
-    held: HeldOut,
-    tuning: TuningSettings,
-) -> Calibration:
-    """Each class's clips calibrated on those of which is known (N, K) whether they have it.
-
-    A class that all or none of them have stays as it was before.
-    """
-    if not tuning.calibrate:
-        return _calibration(before, "as before")
-    told = np.ones(tags.shape, np.bool_) if known is None else known
-    classes = list(before)
-    for k, of_class in enumerate(before):
-        here = told[:, k]
-        if tags[here, k].any() and not tags[here, k].all():
-            line = fitted(posteriors[here, k], tags[here, k])
-            classes[k] = of_class.model_copy(update={"clips": line})
-    given = calibrated([of_class.clips for of_class in classes], posteriors)
-    errors = {"clips": _errors(tags[told], posteriors[told], given[told])}
-    return _calibration(classes, f"clips on {held.described}", errors)
-
-
-def _calibrated_on_events(
-    before: Calibration,
-    class_names: Sequence[str],
-    told: Sequence[int],
-    tracks: Mapping[str, ScoreTrack],
-    references: Mapping[str, Sequence[Event]],
-    held: HeldOut,
-    tuning: TuningSettings,
-) -> Calibration:
-    """Each class's frames calibrated on tracks of the classes ``told``, which are as they came.
-
-    Recordings weigh alike, and all together as many observations as they have segments: frames
-    that are near each other say the same.
-    """
-    truth = np.concatenate([sounding(track, references[name]) for name, track in tracks.items()])
-    lengths = np.array([len(track.probabilities) for track in tracks.values()])
-    seconds = sum(track.stop_seconds for track in tracks.values())
-    of_each = seconds / tuning.resolution_seconds / len(tracks)
-    weights = np.repeat(of_each / lengths, lengths)
-    classes = list(before.classes) or [AS_IT_IS] * len(class_names)
-    given = np.concatenate([track.probabilities for track in tracks.values()])
-    for place, k in enumerate(told):
-        if truth[:, place].any() and not truth[:, place].all():
-            line = fitted(given[:, place], truth[:, place], weights)
-            classes[k] = classes[k].model_copy(update={"frames": line})
-    after = calibrated([classes[k].frames for k in told], given)
-    errors = {"frames": _errors(truth, given, after)}
-    same = held.timed_described == held.described and before.note
-    on = "the same" if same else held.timed_described
-    note = f"{before.note}; frames on {on}".removeprefix("; ")
-    return _calibration(classes, note, before.errors | errors)
-
-
-def _calibration(
-    classes: Sequence[ClassCalibration],
-    note: str,
-    errors: dict[str, tuple[float, float]] | None = None,
-) -> Calibration:
-    if all(of_class == AS_IT_IS for of_class in classes):
-        return UNCALIBRATED
-    return Calibration(classes=tuple(classes), note=note, errors=errors or {})
-
-
-def _errors(
-    truth: NDArray[np.bool_], before: NDArray[np.float32], after: NDArray[np.float32]
-) -> tuple[float, float]:
-    """Expected calibration errors of all pairs together, before and after."""
-    pairs = truth.reshape(-1, 1)
-    first, second = (Reliability.of(pairs, of.reshape(-1, 1)) for of in (before, after))
-    return first.calibration_error, second.calibration_error
-
-
-def sounding(track: ScoreTrack, events: Sequence[Event]) -> NDArray[np.bool_]:
-    """(T, K) whether an event of the class sounds in the middle of a frame."""
-    edges = track.edges_seconds
-    middles = (edges[:-1] + edges[1:]) / 2
-    sounding = np.zeros(track.probabilities.shape, np.bool_)
-    for event in events:
-        if event.label in track.class_names:
-            first, beyond = np.searchsorted(middles, [event.onset_seconds, event.offset_seconds])
-            sounding[first:beyond, track.class_names.index(event.label)] = True
-    return sounding
-
-
-def _goal_of_tags(tuning: TuningSettings) -> str:
-    if tuning.precision is not None:
-        return f"maximise recall at a precision of at least {tuning.precision:g}"
-    alike = " with one for all classes" if tuning.shares_one_rule else ""
-    return f"maximise {tuning.average} F1{alike}"
-
-
-def _goal_of_events(tuning: TuningSettings) -> str:
-    segments = f"in segments of {tuning.resolution_seconds:g} s"
-    if tuning.precision is not None:
-        return f"{_goal_of_tags(tuning)} {segments}"
-    goals: dict[Target, str] = {
-        "segment_f1": f"{_goal_of_tags(tuning)} {segments}",
-        "error_rate": f"minimise the error rate {segments}",
-        "event_f1": f"{_goal_of_tags(tuning)} of events within {tuning.collar_seconds:g} s",
-        "psds1": "maximise PSDS, scenario 1",
-        "psds2": "maximise PSDS, scenario 2",
-    }
-    return goals[tuning.target]
-
-
-def _tag_evidence(
-    rules: Sequence[ClassDecoding],
-    tags: NDArray[np.bool_],
-    posteriors: NDArray[np.float32],
-    class_names: Sequence[str],
-) -> TaggingEvidence:
-    thresholds = np.array([rule.tag_threshold for rule in rules])
-    return TaggingEvidence(tags, posteriors, thresholds, class_names)
-
-
-def _tag_scores(
-    tagging: TaggingScores, judgeable: NDArray[np.bool_], tuning: TuningSettings
-) -> dict[str, float]:
-    """What is said of tags; the means are over the classes (K,) of which anything is known."""
-    scores = {
-        "tagging micro F1": float(tagging.micro.f1),
-        "tagging macro F1": mean_over_classes(tagging.counts.f1[judgeable]),
-        "tagging mAP": tagging.mean_average_precision,
-    }
-    if tuning.precision is not None:
-        scores["tagging precision"] = float(tagging.micro.precision)
-        scores["tagging recall"] = float(tagging.micro.recall)
-    return scores
-
-
-class _EventEvidence:
-    """What rules make of tracks beside what is true, to be scored in any draw of recordings."""
-
-    def __init__(
-        self,
-        rules: Sequence[ClassDecoding],
-        tracks: Mapping[str, ScoreTrack],
-        references: Mapping[str, Sequence[Event]],
-        decoding: DecodingSettings,
-        tuning: TuningSettings,
-    ) -> None:
-        names, gate = next(iter(tracks.values())).class_names, decoding.tag_gate
-        found = {name: decode(track, rules, tag_gate=gate) for name, track in tracks.items()}
-        seconds = {name: float(track.edges_seconds[-1]) for name, track in tracks.items()}
-        self._tuning = tuning
-        self.segments = SegmentEvidence(references, found, names, tuning.resolution_seconds)
-        self.confusion = event_confusion(
-            references, found, names, tuning.resolution_seconds, seconds
-        )
-        self.events: EventEvidence | None = None
-        self.psds: PsdsEvidence | None = None
-        if tuning.target == "event_f1":
-            collar = tuning.collar_seconds
-            self.events = EventEvidence(
-                references, found, names, collar, collar, tuning.collar_ratio
-            )
-        if tuning.target in ("psds1", "psds2"):
-            shown = {n: decided_scores(t, rules, tag_gate=gate) for n, t in tracks.items()}
-            parameters = PSDS1 if tuning.target == "psds1" else PSDS2
-            self.psds = PsdsEvidence.from_scores(references, shown, seconds, names, parameters)
-
-    def scores(self, weights: NDArray[np.int64] | None = None) -> dict[str, float]:
-        """What is said of events, among it what was tuned for."""
-        segments = self.segments.scores(weights)
-        scores = {
-            "segment F1": float(segments.overall.f1),
-            "segment macro F1": segments.macro_f1,
-            "segment error rate": segments.error_rate,
-        }
-        if self._tuning.precision is not None:
-            scores["segment precision"] = float(segments.overall.precision)
-            scores["segment recall"] = float(segments.overall.recall)
-        if self.events is not None:
-            events = self.events.scores(weights)
-            scores["event F1"] = float(events.overall.f1)
-            scores["event macro F1"] = events.macro_f1
-        if self.psds is not None:
-            name = f"PSDS, scenario {self._tuning.target[-1]}"
-            scores[name] = self.psds.scores(weights).value
-        return scores
-
-
-def _finite(scores: dict[str, float]) -> dict[str, float]:
-    return {name: value for name, value in scores.items() if math.isfinite(value)}
-
-
-def _short(counts: Counts, class_names: Sequence[str], tuning: TuningSettings) -> list[str]:
-    """Which classes, of those that occur, miss the precision that was asked for."""
-    if tuning.precision is None:
-        return []
-    missed = (counts.precision < tuning.precision) & (counts.n_reference > 0)
-    return [name for name, short in zip(class_names, missed.tolist(), strict=True) if short]
