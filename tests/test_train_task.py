@@ -181,7 +181,7 @@ def test_random_changes_and_averages_go_on_exactly(
 
 
 def test_epochs_with_labelled_frames_are_kept_before_others() -> None:
-    from earmark.tasks.training_run import Epoch, Log
+    from earmark.tasks.training_log import Epoch, Log
 
     log = Log()
     for number, value in enumerate((0.5, 0.9, 0.6, 0.4), 1):

@@ -8,7 +8,7 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, replace
 from functools import cached_property
 from importlib.metadata import version
 from pathlib import Path
@@ -19,16 +19,14 @@ import torch
 from numpy.typing import NDArray
 from scipy import sparse
 
-from earmark.audio import AudioError, duration_seconds
 from earmark.config import Settings
 from earmark.data.augment import Augmentation
-from earmark.data.clips import ClipFeatures, clip_features
-from earmark.data.labels import Clip, known_matrix, tag_matrix
+from earmark.data.clips import ClipFeatures
+from earmark.data.labels import Clip
 from earmark.data.sampler import BalancedSampler, ShardedSampler, ShuffledSampler
-from earmark.data.shards import ShardedFeatures, StoredClips
-from earmark.data.windows import windows
+from earmark.data.shards import ShardedFeatures
 from earmark.errors import UserError
-from earmark.features import FeatureExtractor, Normaliser
+from earmark.features import Normaliser
 from earmark.inference.system import SystemRecogniser
 from earmark.metrics.tagging import tagging_scores
 from earmark.model import bundle
@@ -39,7 +37,9 @@ from earmark.scale.journal import alone
 from earmark.tasks.progress import lasting, progress, say
 from earmark.tasks.recordings import made_folder
 from earmark.tasks.training import TrainingReport
+from earmark.tasks.training_clips import TrainingClips
 from earmark.tasks.training_data import TrainingData
+from earmark.tasks.training_log import Epoch, Log
 from earmark.tasks.training_start import Start
 from earmark.tasks.tuned_rules import (
     Chosen,
@@ -57,51 +57,6 @@ from earmark.training.self_labels import changed_with_frames, frame_labels
 from earmark.writing import replacing, unfinished, writing
 
 CLIPS_AT_ONCE = 16
-
-
-@dataclass(frozen=True, slots=True)
-class Epoch:
-    """A line of the log: the mean loss, and the validation mAP (None if nothing is held out)."""
-
-    number: int
-    loss: float
-    validation_map: float | None
-    seconds: float
-
-
-@dataclass(slots=True)
-class Log:
-    """The epochs so far, and the numbers of those whose weights are kept."""
-
-    epochs: list[Epoch] = field(default_factory=list)
-    kept: list[int] = field(default_factory=list)
-
-    def add(self, epoch: Epoch, keep: int, tag_epochs: int) -> None:
-        """Takes in an epoch; keeps the ``keep`` best, or the last ones if nothing is held out.
-
-        Any after the ``tag_epochs``, which learn from tags alone, are better than these.
-        """
-
-        def rank(epoch: Epoch) -> tuple[bool, float, int]:
-            value = epoch.validation_map
-            return (epoch.number > tag_epochs, -1.0 if value is None else value, epoch.number)
-
-        self.epochs.append(epoch)
-        best = sorted(self.epochs, key=rank, reverse=True)[:keep]
-        self.kept = sorted(epoch.number for epoch in best)
-
-
-@dataclass(frozen=True, slots=True, eq=False)
-class LabelledFeatures:
-    """Clips that could be read, their features, and their tags (N, K), sparse.
-
-    ``known`` (N, K) says which of these are known, None if all are.
-    """
-
-    clips: list[Clip]
-    features: ClipFeatures | ShardedFeatures
-    tags: sparse.csr_array
-    known: sparse.csr_array | None
 
 
 def chance_of(seed: int, draw: int) -> int:
@@ -147,14 +102,13 @@ class TrainingRun:
         self.chance = chance_of(seed, settings.training.draw)
         self.device = choose_device(device)
         self.precision = choose_precision(settings.training.precision, self.device)
-        self.skip_missing = skip_missing
         self.licence = licence
         self.group = group
         self.start = start
         self.folder = out / "training"
-        # On the CPU whatever the device: decoding takes longer, and the numbers are the same.
-        self.extractor = FeatureExtractor(settings.features)
-        self._shards = ExitStack()  # closes those that are open
+        self.clips = TrainingClips(
+            data, settings, self.folder, skip_missing=skip_missing, rank=group.rank
+        )
 
     def complete(self, *, resume: bool) -> TrainingReport:
         """Runs, or goes on, to the end; gives what a finished run has already."""
@@ -166,7 +120,7 @@ class TrainingRun:
             self.start.say_classes(self.data.class_names)
         with ExitStack() as held:
             self.group.from_first(lambda: self._hold(held))
-            held.enter_context(self._shards)
+            held.enter_context(self.clips)
             self.group.from_first(self._read_clips)
             log = self._fit()
             return self.group.from_first(lambda: self._finished(log))
@@ -178,7 +132,7 @@ class TrainingRun:
     def _read_clips(self) -> None:
         """All clips are read first: what can't be read should not stop hours of training."""
         try:
-            _ = self._training, self._validation
+            _ = self.clips.training, self.clips.validation
         except UserError:
             # Nothing was learnt yet: leave nothing half-made behind.
             if not self._checkpoint.exists():
@@ -288,102 +242,6 @@ class TrainingRun:
         training = description.training
         return TrainingReport(self.out, training.clips, training.validation, training.seconds)
 
-    # Clips
-
-    @cached_property
-    def _training(self) -> LabelledFeatures:
-        labelled = self._labelled(self.data.training, "training")
-        given = {label for clip in self.data.training for label in clip.labels}
-        for name, clips in zip(self.data.class_names, labelled.tags.sum(axis=0), strict=True):
-            if not clips and name in given:
-                raise UserError(f"no clip of class '{name}' can be read; leave the class out")
-        return labelled
-
-    @cached_property
-    def _validation(self) -> LabelledFeatures | None:
-        """Validation clips as prediction will see them: no longer than training clips."""
-        held = self.data.held.clips
-        if not held:
-            return None
-        if self.data.held.strong:
-            held = [part for clip in self._lasting(held) for part in self._windows(clip)]
-        return self._labelled(held, "validation")
-
-    @property
-    def _window_frames(self) -> int:
-        return int(self._training.features.lengths.max())
-
-    def _lasting(self, clips: Sequence[Clip]) -> Iterator[Clip]:
-        """The clips whose length is known."""
-        failures = []
-        for clip in clips:
-            try:
-                duration_seconds(clip.path)
-            except AudioError as error:
-                failures.append(str(error))
-            else:
-                yield clip
-        self._report_unreadable(failures, len(clips))
-
-    def _windows(self, clip: Clip) -> Iterator[Clip]:
-        clock = self.settings.features.clock
-        seconds = duration_seconds(clip.path)
-        if clock.frame_count(round(seconds * clock.rate_hz)) <= self._window_frames:
-            yield clip
-            return
-        window = clock.samples_for(self._window_frames) / clock.rate_hz
-        yield from windows(clip, seconds, min(window, self.settings.training.max_clip_seconds))
-
-    def _labelled(self, clips: Sequence[Clip], name: str) -> LabelledFeatures:
-        stored = self.data.stored if name == "training" else self.data.held_stored
-        if stored is not None:
-            return self._in_shards(stored, name)
-        with progress(f"features of the {name} clips", len(clips)) as step:
-            features = clip_features(
-                clips,
-                self.extractor,
-                self.folder / f"{name}_features",
-                max_clip_seconds=self.settings.training.max_clip_seconds,
-                after_clip=step,
-            )
-        self._report_unreadable(features.failures, len(clips))
-        readable = [clips[number] for number in features.readable]
-        names = self.data.class_names
-        return LabelledFeatures(
-            readable, features, tag_matrix(readable, names), known_matrix(readable, names)
-        )
-
-    def _in_shards(self, stored: StoredClips, name: str) -> LabelledFeatures:
-        """Clips whose features were prepared, with these settings."""
-        was = stored.contents.features.model_dump()
-        now = self.settings.features.model_dump()
-        if other := [key for key in now if now[key] != was[key]]:
-            raise UserError(
-                f"the shards' features.{other[0]} is {was[other[0]]}, the recipe's "
-                f"{now[other[0]]}; give the recipe and the settings that they were prepared with, "
-                "or prepare others",
-                where=stored.where,
-            )
-        folder = self.folder / f"open_shards-{name}-{self.group.rank}"
-        shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
-        features = ShardedFeatures(stored, self.settings.training.open_shards, folder)
-        self._shards.callback(features.close)
-        names, clips = self.data.class_names, stored.clips
-        return LabelledFeatures(
-            clips, features, tag_matrix(clips, names), known_matrix(clips, names)
-        )
-
-    def _report_unreadable(self, failures: Sequence[str], clips: int) -> None:
-        """Lists clips that can't be read; raises UserError unless they may be skipped."""
-        if not failures:
-            return
-        what = f"{len(failures)} of {clips} clips can't be read"
-        for failure in failures:
-            say(f"unreadable: {failure}")
-        if not self.skip_missing:
-            raise UserError(f"{what}: {failures[0]}; mend or remove them, or pass --skip-missing")
-        say(f"{what}; going on without them")
-
     # Training
 
     def _network(self) -> Network:
@@ -399,7 +257,7 @@ class TrainingRun:
         """Fitted on the training clips, or what the weights that it starts from are used to."""
         if self.start is not None:
             return self.start.normaliser
-        return self._training.features.normaliser
+        return self.clips.training.features.normaliser
 
     def _fit(self) -> Log:
         if self.device.type == "cpu":
@@ -449,7 +307,7 @@ class TrainingRun:
         return log
 
     def _sampler(self) -> BalancedSampler | ShuffledSampler | ShardedSampler:
-        training, tags = self.settings.training, self._training.tags
+        training, tags = self.settings.training, self.clips.training.tags
         size, most, stored = training.batch_size, training.open_shards, self.data.stored
         ratio = training.balance_ratio if training.balance else None
         least = training.min_epoch_clips
@@ -483,7 +341,7 @@ class TrainingRun:
         What the teacher hears in a clip that is no more than turned are its frames' labels.
         """
         augment = Augmentation(self.settings.augmentation, self._draws(epoch))
-        known, clips = self._training.known, self._training.features
+        known, clips = self.clips.training.known, self.clips.training.features
         to_one = self.settings.network.total_time_pooling
         for of_all in sampler.epoch():
             if isinstance(sampler, ShardedSampler) and isinstance(clips, ShardedFeatures):
@@ -492,7 +350,7 @@ class TrainingRun:
             features, lengths = self._features(numbers)
             frames = None if lengths is None else torch.from_numpy(lengths)
             turned = augment.turned(torch.from_numpy(features), frames)
-            tags = _dense(self._training.tags[numbers])
+            tags = _dense(self.clips.training.tags[numbers])
             told = None if known is None else _dense(known[numbers])
             if teacher is None:
                 changed, tags, told = augment(turned, frames, tags, told)
@@ -528,14 +386,14 @@ class TrainingRun:
     ) -> tuple[NDArray[np.float32], NDArray[np.int64] | None]:
         """Features (B, T, F) of training clips and their lengths; of no clip, of one frame."""
         if len(numbers):
-            return self._training.features.batch(numbers)
+            return self.clips.training.features.batch(numbers)
         return np.zeros((0, 1, self.settings.features.mel_bands), np.float32), None
 
     def _resumed(self, network: Network, optimiser: torch.optim.Optimizer, course: Course) -> Log:
         if not self._checkpoint.exists():
             return Log()
         state, notes = load_tensors(self._checkpoint)
-        if notes["features"] != self._training.features.key:
+        if notes["features"] != self.clips.training.features.key:
             raise UserError(
                 "--resume needs the recordings that the training was started with, and these have "
                 "changed; start anew with another --out",
@@ -554,7 +412,7 @@ class TrainingRun:
         number = len(log.epochs)
         if number in log.kept:
             save_tensors(self._epoch_file(number), course.kept.state_dict(), {})
-        notes = {**asdict(log), "features": self._training.features.key}
+        notes = {**asdict(log), "features": self.clips.training.features.key}
         others = {"averaged": course.averaged, "teacher": course.teacher}
         state = training_state(network, optimiser, **others)
         save_tensors(self._checkpoint, state, notes)
@@ -569,7 +427,7 @@ class TrainingRun:
 
     def _validate(self, network: Network) -> float | None:
         """mAP of the network's tags on the validation clips, None if there are none."""
-        held = self._validation
+        held = self.clips.validation
         if held is None:
             return None
         posteriors = self._posteriors(network, held.features, group=self.group)
@@ -580,7 +438,7 @@ class TrainingRun:
 
     def _check_finite(self, network: Network) -> None:
         """The last step's loss is of the weights before it: these may have blown up since."""
-        clips = self._training.features
+        clips = self.clips.training.features
         if not np.isfinite(self._posteriors(network, clips, CLIPS_AT_ONCE)).all():
             raise UserError("probabilities must stay finite; lower training.learning_rate")
 
@@ -628,7 +486,7 @@ class TrainingRun:
 
     def _choose(self, log: Log, networks: Sequence[Network]) -> Chosen:
         data, decoding, tuning = self.data, self.settings.decoding, self.settings.tuning
-        held = self._validation
+        held = self.clips.validation
         earlier = {} if self.start is None else self.start.rules_for(data.class_names)
         was = {} if self.start is None else self.start.calibration_for(data.class_names)
         if held is None:
@@ -656,7 +514,7 @@ class TrainingRun:
 
     def _describe(self, log: Log, chosen: Chosen) -> bundle.Description:
         names = self.data.class_names
-        counts = dict(zip(names, self._training.tags.sum(axis=0).tolist(), strict=True))
+        counts = dict(zip(names, self.clips.training.tags.sum(axis=0).tolist(), strict=True))
         several = len(log.kept) > 1
         how = "last" if log.epochs[-1].validation_map is None else "best by validation mAP"
         if self.settings.training.tag_epochs < len(log.epochs):
@@ -670,7 +528,7 @@ class TrainingRun:
             self.settings,
             chosen.rules,
             self._normaliser,
-            self._window_frames,
+            self.clips.window_frames,
             len(log.kept),
             bundle.TrainingSummary(
                 recipe=self.recipe,
@@ -678,7 +536,7 @@ class TrainingRun:
                 seed=self.seed,
                 epochs=len(log.epochs),
                 precision=self.precision,
-                clips=len(self._training.clips),
+                clips=len(self.clips.training.clips),
                 clips_of_class=counts,
                 weights=f"{kind} of {epochs}, the {how}",
                 thresholds=chosen.note,
