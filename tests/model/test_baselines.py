@@ -98,6 +98,7 @@ COARSER = {
     "gated-crnn-small": 4,
     "best-small": 4,
     "best-coarse": 2,
+    "best-deep": 4,
 }
 """Feature frames in one frame of the output, where it isn't one."""
 
