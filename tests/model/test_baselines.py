@@ -96,13 +96,11 @@ COARSER = {
     "gated-crnn-logmel-at": 8,
     "gated-crnn-mfcc-at": 8,
     "gated-crnn-small": 4,
-    "best-small": 4,
-    "best-coarse": 2,
-    "best-deep": 4,
+    "best-small": 2,
 }
 """Feature frames in one frame of the output, where it isn't one."""
 
-FRAMES = {"dcase2017-baseline": 499, "best-coarse": 120}
+FRAMES = {"dcase2017-baseline": 499, "best-small": 120}
 """Feature frames of ten seconds, where these aren't the paper's."""
 
 
