@@ -13,6 +13,7 @@ from pydantic import (
     ConfigDict,
     Discriminator,
     Field,
+    PlainSerializer,
     Tag,
     ValidationError,
     model_validator,
@@ -36,6 +37,14 @@ FilterSeconds = Annotated[float, Field(ge=0, le=60)]
 Number = TypeVar("Number")
 # A small file must not ask for a network without end.
 Several = Annotated[tuple[Number, ...], Field(max_length=64)]
+
+
+def _one_or_several(given: Any) -> Any:
+    return (given,) if isinstance(given, int) else given
+
+
+def _as_short(values: tuple[int, ...]) -> int | tuple[int, ...]:
+    return values[0] if len(values) == 1 else values
 
 
 class Section(BaseModel):
@@ -83,10 +92,6 @@ class FeatureSettings(Section):
         return FrameClock(self.rate_hz, self.window_samples, self.hop_samples)
 
 
-def _one_or_several(given: Any) -> Any:
-    return (given,) if isinstance(given, int) else given
-
-
 class CrnnSettings(Section):
     """The layers between features and probabilities (paper, secs. 2.1, 2.3, 3, 4.1).
 
@@ -98,7 +103,8 @@ class CrnnSettings(Section):
         filters: of each convolution: one number, or one for each block; the first, whose maps are
             the largest, does with fewer.
         kernel_size: of each convolution, in frames and bands; odd.
-        layers_per_block: convolutions, each with its activation, before a pooling.
+        layers_per_block: convolutions, each with its activation, before a pooling: one number, or
+            one for each block.
         time_pooling: frames that become one after each block; [2, 2, 2] is the paper's form for
             tags.
         frequency_pooling: bands that become one after each block.
@@ -119,7 +125,11 @@ class CrnnSettings(Section):
         Several[Annotated[int, Field(ge=1, le=4096)]], BeforeValidator(_one_or_several)
     ] = (64,)
     kernel_size: int = Field(3, ge=1, le=31)
-    layers_per_block: int = Field(2, ge=1, le=16)
+    layers_per_block: Annotated[
+        Several[Annotated[int, Field(ge=1, le=16)]],
+        BeforeValidator(_one_or_several),
+        PlainSerializer(_as_short),
+    ] = (2,)
     time_pooling: Several[Annotated[int, Field(ge=1, le=64)]] = (1, 1, 1)
     frequency_pooling: Several[Annotated[int, Field(ge=1, le=64)]] = (2, 2, 2)
     recurrent: Literal["gru", "gated_gru", "none"] = "gru"
@@ -134,8 +144,10 @@ class CrnnSettings(Section):
     def _fits(self) -> "CrnnSettings":
         if len(self.time_pooling) != len(self.frequency_pooling) or not self.time_pooling:
             raise ValueError("time_pooling and frequency_pooling need one number a block each")
-        if len(self.filters_of_blocks) != len(self.time_pooling):
-            raise ValueError("filters needs one number, or one a block as time_pooling has")
+        of_blocks = {"filters": self.filters_of_blocks, "layers_per_block": self.layers_of_blocks}
+        for name, numbers in of_blocks.items():
+            if len(numbers) != len(self.time_pooling):
+                raise ValueError(f"{name} needs one number, or one a block as time_pooling has")
         if self.kernel_size % 2 == 0:
             raise ValueError("kernel_size must be odd, so that a frame keeps its place")
         return self
@@ -143,9 +155,15 @@ class CrnnSettings(Section):
     @property
     def filters_of_blocks(self) -> tuple[int, ...]:
         """How many the convolutions of each block have."""
-        if len(self.filters) == 1:
-            return self.filters * len(self.time_pooling)
-        return self.filters
+        return self._of_blocks(self.filters)
+
+    @property
+    def layers_of_blocks(self) -> tuple[int, ...]:
+        """How many convolutions each block has."""
+        return self._of_blocks(self.layers_per_block)
+
+    def _of_blocks(self, given: tuple[int, ...]) -> tuple[int, ...]:
+        return given * len(self.time_pooling) if len(given) == 1 else given
 
     @property
     def total_time_pooling(self) -> int:

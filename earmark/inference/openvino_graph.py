@@ -7,6 +7,7 @@ hundredth of one.
 import importlib
 import sys
 from collections.abc import Sequence
+from itertools import islice
 from types import ModuleType
 from typing import Any
 
@@ -105,11 +106,10 @@ class _Layers:
 
     def network(self, network: GatedCRNN, maps: Node, split: bool) -> Node:
         ops, settings = self.ops, network.settings
-        steps = settings.layers_per_block
-        for number, size in enumerate(
-            zip(settings.time_pooling, settings.frequency_pooling, strict=True)
-        ):
-            for layer in network.layers[number * steps : (number + 1) * steps]:
+        layers = iter(network.layers)
+        sizes = zip(settings.time_pooling, settings.frequency_pooling, strict=True)
+        for count, size in zip(settings.layers_of_blocks, sizes, strict=True):
+            for layer in islice(layers, count):
                 assert isinstance(layer, GatedConv | ReluConv)
                 maps = self.convolved(layer, maps, split and layer is network.layers[0])
             maps = self.pooled(maps, size)

@@ -1,5 +1,7 @@
 """The paper's unified network, wired: gated convolutions, recurrent layer, localisation."""
 
+from itertools import islice
+
 import torch
 from torch import Tensor, nn
 
@@ -31,16 +33,17 @@ class GatedCRNN(Network):
         super().__init__(normaliser)
         self.settings = settings
         layer = GatedConv if settings.activation == "gated" else ReluConv
-        self.layers = nn.ModuleList()
+        self.layers = nn.ModuleList()  # of all blocks, one after another
         self.pools = nn.ModuleList()
         channels = 2 if settings.background else 1
-        for filters, time, frequency in zip(
+        for filters, layers, time, frequency in zip(
             settings.filters_of_blocks,
+            settings.layers_of_blocks,
             settings.time_pooling,
             settings.frequency_pooling,
             strict=True,
         ):
-            for _ in range(settings.layers_per_block):
+            for _ in range(layers):
                 self.layers.append(layer(channels, filters, settings.kernel_size))
                 channels = filters
             self.pools.append(MaskedMaxPool(time, frequency))
@@ -72,9 +75,10 @@ class GatedCRNN(Network):
     def _frames(self, features: Tensor, lengths: Tensor | None) -> tuple[Tensor, Tensor | None]:
         """Convolved features (B, T', C * F') and the clips' lengths in these frames."""
         maps = self.maps(features, lengths)
-        for block, pool in enumerate(self.pools):
-            for step in range(self.settings.layers_per_block):
-                maps = self.layers[block * self.settings.layers_per_block + step](maps, lengths)
+        layers = iter(self.layers)
+        for count, pool in zip(self.settings.layers_of_blocks, self.pools, strict=True):
+            for layer in islice(layers, count):
+                maps = layer(maps, lengths)
             maps, lengths = pool(maps, lengths)
             maps = nn.functional.dropout(maps, self.settings.dropout, self.training)
         return maps.transpose(1, 2).flatten(start_dim=2), lengths

@@ -99,11 +99,14 @@ def test_all_kinds_are_as_plain_torch(make, kind, recurrent):
             recurrent=recurrent,
             kernel_size=5,
             filters=filters,
+            layers_per_block=layers,
             frequency_pooling=pool,
             background=kind == "max",
             exclusive=kind == "linear_softmax",
         )
-        for seed, (filters, pool) in enumerate([((4, 8, 6), (2, 2, 2)), (8, (3, 1, 3))])
+        for seed, (filters, layers, pool) in enumerate(
+            [((4, 8, 6), (1, 2, 3), (2, 2, 2)), (8, 2, (3, 1, 3))]
+        )
     ]
     given = windows(33, count=3)
     expected = TorchEngine(networks, CPU, 1)(given)

@@ -96,11 +96,13 @@ COARSER = {
     "gated-crnn-logmel-at": 8,
     "gated-crnn-mfcc-at": 8,
     "gated-crnn-small": 4,
-    "best-small": 2,
+    "best-small": 4,
+    "best-gated": 4,
+    "best-deep": 4,
 }
 """Feature frames in one frame of the output, where it isn't one."""
 
-FRAMES = {"dcase2017-baseline": 499, "best-small": 120}
+FRAMES = {"dcase2017-baseline": 499, "best-small": 239}
 """Feature frames of ten seconds, where these aren't the paper's."""
 
 

@@ -300,6 +300,7 @@ def test_every_number_of_the_settings_is_read():
         {"filters": (4, 4, 5)},
         {"kernel_size": 5},
         {"layers_per_block": 1},
+        {"layers_per_block": (2, 2, 1)},
         {"time_pooling": (1,), "frequency_pooling": (2,)},
         {"frequency_pooling": (1, 1, 1)},
         {"recurrent_units": 5},
@@ -317,8 +318,26 @@ def test_each_block_has_its_number_of_filters():
     assert [layer.norm.num_features // 2 for layer in made.layers] == [2, 2, 3, 3, 5, 5]
     same, alike = network(filters=4), network(filters=(4, 4, 4))
     assert [p.shape for p in same.parameters()] == [p.shape for p in alike.parameters()]
-    with pytest.raises(ValueError, match="one number, or one a block"):
+    with pytest.raises(ValueError, match="filters needs one number, or one a block"):
         CrnnSettings(filters=(4, 5))
+
+
+def test_each_block_has_its_number_of_layers():
+    made = network(filters=(2, 3, 5), layers_per_block=(1, 3, 2))
+    assert [layer.norm.num_features // 2 for layer in made.layers] == [2, 3, 3, 3, 5, 5]
+    assert made(features(2, 20, BANDS)).frame_logits.shape == (2, 20, CLASSES)
+    same, alike = network(layers_per_block=2), network(layers_per_block=(2, 2, 2))
+    assert [p.shape for p in same.parameters()] == [p.shape for p in alike.parameters()]
+    with pytest.raises(ValueError, match="layers_per_block needs one number, or one a block"):
+        CrnnSettings(layers_per_block=(1, 2))
+
+
+def test_one_number_for_all_blocks_is_kept_as_one():
+    for given in (1, (1, 2, 2)):
+        settings = CrnnSettings(layers_per_block=given)
+        kept = settings.model_dump(mode="json")
+        assert kept["layers_per_block"] == (given if given == 1 else list(given))
+        assert CrnnSettings.model_validate(kept) == settings
 
 
 def test_the_background_is_the_level_that_a_fifth_of_the_clip_lies_below():
