@@ -40,10 +40,11 @@ Several = Annotated[tuple[Number, ...], Field(max_length=64)]
 
 
 def _one_or_several(given: Any) -> Any:
-    return (given,) if isinstance(given, int) else given
+    return given if isinstance(given, list | tuple) else (given,)
 
 
-def _as_short(values: tuple[int, ...]) -> int | tuple[int, ...]:
+def _one_if_alone(values: tuple[int, ...]) -> int | tuple[int, ...]:
+    """As models kept it when there was one number for all blocks."""
     return values[0] if len(values) == 1 else values
 
 
@@ -128,7 +129,7 @@ class CrnnSettings(Section):
     layers_per_block: Annotated[
         Several[Annotated[int, Field(ge=1, le=16)]],
         BeforeValidator(_one_or_several),
-        PlainSerializer(_as_short),
+        PlainSerializer(_one_if_alone),
     ] = (2,)
     time_pooling: Several[Annotated[int, Field(ge=1, le=64)]] = (1, 1, 1)
     frequency_pooling: Several[Annotated[int, Field(ge=1, le=64)]] = (2, 2, 2)

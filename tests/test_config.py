@@ -60,6 +60,12 @@ def test_a_misspelt_key_is_named_with_a_suggestion():
             "network.recurrent: input should be 'gru', 'gated_gru' or 'none'",
         ),
         ("network", "kernel_size", 4, "network: kernel_size must be odd"),
+        (
+            "network",
+            "layers_per_block",
+            1.5,
+            "network.layers_per_block.0: input should be a valid integer",
+        ),
         ("network", "time_pooling", [2, 2], "network: time_pooling and frequency_pooling need one"),
         ("features", "hop_samples", 2000, "features: hop_samples may not exceed window_samples"),
         ("features", "high_hz", 9000, "features: need low_hz < high_hz <= rate_hz / 2"),

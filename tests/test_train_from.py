@@ -249,6 +249,16 @@ def test_what_is_refused(model: Path, clips: Scenes, tmp_path: Path) -> None:
     assert not (tmp_path / "m").exists()
 
 
+def test_what_the_model_has_may_be_said_again(model: Path) -> None:
+    start = read_start(model)
+    for said in ({"filters": 8}, {"filters": [8]}, {"layers_per_block": 1}):
+        alike = start.settings({"network": said})
+        assert alike.network == start.settings({}).network
+    assert start.settings({"network": {"layers_per_block": [1]}}).network == alike.network
+    with pytest.raises(UserError, match=r"layers_per_block is 1, came as \[1, 2\]; leave it out"):
+        start.settings({"network": {"layers_per_block": [1, 2]}})
+
+
 def mean_precision(model: Path, made: Scenes, folder: Path) -> float:
     tag(made.audio, model=model, out=folder / "tags.csv", device="cpu")
     filenames, names, posteriors = read_tags(folder / "tags.csv")

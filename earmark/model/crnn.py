@@ -88,7 +88,7 @@ def _background(features: Tensor, lengths: Tensor | None) -> Tensor:
     """(B, 1, F) the value of each band that a fifth of a clip's frames (B, T, F) lies below."""
     frames = features.shape[1]
     if lengths is None:
-        if torch.onnx.is_in_onnx_export():  # which can't write kthvalue, three times as fast
+        if torch.onnx.is_in_onnx_export():  # can't write kthvalue, which is thrice as fast
             return features.sort(dim=1).values[:, frames // _QUIET][:, None]
         return features.kthvalue(frames // _QUIET + 1, dim=1, keepdim=True).values
     beyond = ~frame_mask(lengths, frames)[:, :, None]

@@ -61,8 +61,7 @@ class Start:
         base = self.description.settings.model_dump(mode="json")
         for section in ("features", "network"):
             for key, value in own.get(section, {}).items():
-                # Where a list may stand, a single value is a list of one.
-                if key in base[section] and base[section][key] not in (value, [value]):
+                if key in base[section] and _listed(base[section][key]) != _listed(value):
                     raise UserError(
                         f"with --from, features and network are the model's: {section}.{key} is "
                         f"{base[section][key]}, came as {value}; leave it out, or train without "
@@ -137,6 +136,11 @@ class Start:
             say(f"learns anew: {', '.join(new)}")
         if dropped:
             say(f"drops, as no clip has them (--keep-classes keeps them): {', '.join(dropped)}")
+
+
+def _listed(value: Any) -> Any:
+    """Where a list may stand, a single value is a list of one."""
+    return value if isinstance(value, list) else [value]
 
 
 def read_start(model: Path) -> Start:
