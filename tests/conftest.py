@@ -27,6 +27,7 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
 
 AS_THE_PAPER = (
     "network.background=false",
+    "network.activation=gated",
     "network.localisation=attention",
     "training.schedule=constant",
     "training.average_decay=0",
