@@ -344,6 +344,8 @@ def test_the_background_is_the_level_that_a_fifth_of_the_clip_lies_below():
     made = network(background=True)
     batch = features(2, 20, BANDS)
     maps = made.maps(batch, torch.tensor([20, 11]))
+    # Where all clips fill the batch it is found in another way.
+    assert torch.equal(made.maps(batch, None), made.maps(batch, torch.tensor([20, 20])))
     assert torch.equal(maps[:, 0], batch)
     for clip, length, of_clip in zip(maps, (20, 11), batch, strict=True):
         level = np.sort(of_clip[:length].numpy(), axis=0)[length // 5]
